@@ -1,0 +1,120 @@
+//! How the agent is run, and what is known of the CLI on a machine.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::Timestamp;
+
+/// A permission mode of the Claude Code CLI (`--permission-mode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PermissionMode {
+    /// `acceptEdits`: edits are allowed, most commands are not.
+    AcceptEdits,
+    /// `auto`.
+    Auto,
+    /// `bypassPermissions`: everything is allowed. The only mode in which an unattended run can
+    /// do all its work, so the default.
+    #[default]
+    BypassPermissions,
+    /// `default`: whatever would prompt is denied.
+    Default,
+    /// `dontAsk`.
+    DontAsk,
+    /// `plan`: nothing is changed.
+    Plan,
+}
+
+impl PermissionMode {
+    /// Every mode.
+    pub const ALL: [Self; 6] = [
+        Self::AcceptEdits,
+        Self::Auto,
+        Self::BypassPermissions,
+        Self::Default,
+        Self::DontAsk,
+        Self::Plan,
+    ];
+
+    /// The CLI's own spelling.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AcceptEdits => "acceptEdits",
+            Self::Auto => "auto",
+            Self::BypassPermissions => "bypassPermissions",
+            Self::Default => "default",
+            Self::DontAsk => "dontAsk",
+            Self::Plan => "plan",
+        }
+    }
+}
+
+impl fmt::Display for PermissionMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that names no permission mode.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be one of acceptEdits, auto, bypassPermissions, default, dontAsk, plan")]
+pub struct PermissionModeError;
+
+impl FromStr for PermissionMode {
+    type Err = PermissionModeError;
+
+    fn from_str(text: &str) -> Result<Self, PermissionModeError> {
+        Self::ALL
+            .into_iter()
+            .find(|mode| mode.as_str() == text)
+            .ok_or(PermissionModeError)
+    }
+}
+
+/// What a job, its client or the server may set about a run; `None` means not set here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunOptions {
+    /// Passed as `--model`; without it the CLI picks one by the kind of credential.
+    pub model: Option<String>,
+    /// Passed as `--permission-mode`.
+    pub permission_mode: Option<PermissionMode>,
+    /// Longest run of the agent, by the wall clock.
+    pub timeout: Option<Duration>,
+    /// Longest silence of the agent.
+    pub idle_timeout: Option<Duration>,
+}
+
+impl RunOptions {
+    /// Fills what is not set here from `fallback`: job, then client, then server.
+    #[must_use]
+    pub fn or(self, fallback: &Self) -> Self {
+        Self {
+            model: self.model.or_else(|| fallback.model.clone()),
+            permission_mode: self.permission_mode.or(fallback.permission_mode),
+            timeout: self.timeout.or(fallback.timeout),
+            idle_timeout: self.idle_timeout.or(fallback.idle_timeout),
+        }
+    }
+}
+
+/// What is known of the CLI and its login on a worker's machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AgentHealth {
+    /// As `claude --version` prints it, without the product's name; `None`: not found.
+    pub version: Option<String>,
+    /// Whether credentials are present (`claude auth status`), and no run has since failed for
+    /// want of valid ones.
+    pub authenticated: bool,
+    /// When this was found out; `None`: not yet.
+    pub checked_at: Option<Timestamp>,
+}
+
+/// Turns a line the agent wrote into what a person would want to read.
+///
+/// The runner knows the CLI's format and implements this; whoever shows logs is given it.
+pub trait TranscriptReader: Send + Sync {
+    /// Returns the readable text of one line of the agent's standard output (without its line
+    /// end), `None` when there is nothing in it for a person, and the line itself when it is not
+    /// an event.
+    fn readable(&self, line: &str) -> Option<String>;
+}

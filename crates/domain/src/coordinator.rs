@@ -1,0 +1,164 @@
+//! The contract between whoever executes attempts and whoever hands them out.
+//!
+//! The engine implements it in process; a worker on another machine reaches it over HTTP. Local
+//! and remote workers share every other line.
+
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{
+    AgentHealth, BranchName, Class, Ending, Facts, JobId, Phase, RepoSlug, RunOptions, Timestamp,
+};
+
+/// A future that can be stored and sent between threads.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Names a worker in leases and logs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct WorkerId(pub Arc<str>);
+
+/// A number that only grows, given out with every lease and checked by every write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Fence(pub u64);
+
+/// The right to work on a job for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// The job.
+    pub job: JobId,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// Proves that no later lease was given.
+    pub fence: Fence,
+    /// When it runs out unless renewed by [`Coordinator::heartbeat`].
+    pub until: Timestamp,
+}
+
+/// One attempt of one job, with all a worker needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assignment {
+    /// The right to do it.
+    pub lease: Lease,
+    /// The repository.
+    pub repo: RepoSlug,
+    /// Where the work starts from and the pull request goes to.
+    pub default_branch: BranchName,
+    /// The branch to make and push.
+    pub branch: BranchName,
+    /// What the agent is told.
+    pub prompt: Arc<str>,
+    /// Title of the pull request and subject of the commit.
+    pub title: Option<String>,
+    /// The feature's id in the caller's own system.
+    pub os_feature_id: Option<String>,
+    /// How the agent is to be run: the job's wishes, then the client's.
+    pub options: RunOptions,
+    /// What earlier work on this attempt has found out; empty for a new attempt.
+    pub facts: Facts,
+    /// How far an interrupted worker had come with this attempt; `None` for a new attempt.
+    pub resume_from: Option<Phase>,
+    /// The log of this attempt, where the worker shares a file system with the coordinator and
+    /// writes it directly.
+    pub log: PathBuf,
+}
+
+/// What a worker is to do about a job it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Directive {
+    /// Go on.
+    Continue,
+    /// End the agent in good order, then report.
+    Cancel,
+    /// End everything at once, then report.
+    Kill,
+}
+
+/// How an attempt ended, told by the worker as its last word on it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The verdict.
+    pub ending: Ending,
+    /// Everything found out since the last progress.
+    pub facts: Facts,
+}
+
+/// Why a coordinator refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CoordinatorError {
+    /// The lease is not the latest one, or the job is not running any more: stop working on it.
+    #[error("lease of job {0} is no longer valid")]
+    Stale(JobId),
+    /// It cannot answer now; ask again.
+    #[error("coordinator unavailable: {0}")]
+    Unavailable(String),
+}
+
+impl CoordinatorError {
+    /// What kind of error this is.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Stale(_) => Class::Conflict,
+            Self::Unavailable(_) => Class::Unavailable,
+        }
+    }
+}
+
+/// Hands out attempts and takes reports.
+pub trait Coordinator: Send + Sync {
+    /// Returns up to `free` attempts for `worker`, waiting up to `wait` for the first one.
+    ///
+    /// Attempts that this worker held before a restart come first, with
+    /// [`Assignment::resume_from`] set and a new fence.
+    fn claim<'a>(
+        &'a self,
+        worker: &'a WorkerId,
+        free: usize,
+        wait: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Assignment>, CoordinatorError>>;
+
+    /// Renews a lease and returns when it now runs out.
+    fn heartbeat<'a>(
+        &'a self,
+        lease: &'a Lease,
+    ) -> BoxFuture<'a, Result<Timestamp, CoordinatorError>>;
+
+    /// Waits until what is to be done about a job is no longer `seen`, and returns it.
+    fn directive<'a>(
+        &'a self,
+        lease: &'a Lease,
+        seen: Directive,
+    ) -> BoxFuture<'a, Result<Directive, CoordinatorError>>;
+
+    /// Records that the attempt entered `phase`, and what was found out on the way. Once it
+    /// returns, a crash of anything does not undo it.
+    fn progress<'a>(
+        &'a self,
+        lease: &'a Lease,
+        phase: Phase,
+        facts: Facts,
+    ) -> BoxFuture<'a, Result<(), CoordinatorError>>;
+
+    /// Says that the attempt's log has grown, so that whoever follows it looks again. Only a
+    /// hint: losing it delays a viewer and nothing else.
+    fn log_grew(&self, lease: &Lease);
+
+    /// Ends the attempt.
+    fn finish<'a>(
+        &'a self,
+        lease: &'a Lease,
+        report: Report,
+    ) -> BoxFuture<'a, Result<(), CoordinatorError>>;
+
+    /// Takes note of the CLI and its login on the worker's machine.
+    fn agent_health(&self, worker: &WorkerId, health: AgentHealth);
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

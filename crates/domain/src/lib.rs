@@ -1,0 +1,50 @@
+//! What agent-server is about, without any I/O: ids, clients, jobs, the state machine, outcomes,
+//! limits, and the contracts that have more than one implementation.
+//!
+//! Nothing here reads a clock, a file, the environment or a socket; every rule is a pure function,
+//! so it can be tested by calling it.
+
+mod agent;
+mod branch;
+mod callback;
+mod client;
+mod commit;
+mod coordinator;
+mod error;
+mod facts;
+mod id;
+mod job;
+pub mod limits;
+mod log_line;
+mod mirrors;
+mod outcome;
+mod reason;
+mod repo;
+mod retry;
+mod secret;
+mod text;
+mod time;
+mod transition;
+
+pub use agent::{AgentHealth, PermissionMode, PermissionModeError, RunOptions, TranscriptReader};
+pub use branch::{BranchName, BranchNameError};
+pub use callback::{CALLBACK_SCHEDULE, CallbackUrl, CallbackUrlError};
+pub use client::{Client, ClientChange, NewClient};
+pub use commit::{CommitId, CommitIdError};
+pub use coordinator::{
+    Assignment, BoxFuture, Coordinator, CoordinatorError, Directive, Fence, Lease, Report, WorkerId,
+};
+pub use error::Class;
+pub use facts::{Facts, PullRequest};
+pub use id::{ClientId, DeliveryId, IdError, Ids, JobId};
+pub use job::{Job, JobSpec, NameError, Phase, State, Status};
+pub use log_line::{ENTRY_TEXT_MAX, LogLine, LogStream};
+pub use mirrors::{MirrorError, Mirrors};
+pub use outcome::{Ending, ResultSummary, RunEnd, RunSummary, Stop, judge};
+pub use reason::{Reason, ReasonError};
+pub use repo::{RepoSlug, RepoSlugError};
+pub use retry::{Backoff, jittered};
+pub use secret::Secret;
+pub use text::{TextError, one_line, prompt};
+pub use time::{Clock, Timestamp, iso_millis};
+pub use transition::{Effect, Event, Refused, Transition, apply};

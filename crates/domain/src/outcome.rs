@@ -1,0 +1,271 @@
+//! From what the agent's process and its transcript said, to how the attempt ended.
+//!
+//! Neither the exit code nor the result event is believed alone: the CLI reports failures of the
+//! model's API with subtype `success`, and an interrupted run exits with 0.
+
+use crate::{Reason, Timestamp};
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The agent succeeded and its work is delivered.
+    Completed,
+    /// It failed for good.
+    Failed {
+        /// Stable code.
+        reason: Reason,
+        /// A sentence for people.
+        error: String,
+    },
+    /// It was stopped because someone asked for it.
+    Cancelled,
+    /// It goes back to the queue, at no cost in attempts.
+    Parked {
+        /// Not to be started earlier.
+        until: Timestamp,
+        /// Why.
+        reason: Reason,
+    },
+    /// The run was lost through no fault of its own; it may be tried again.
+    Lost {
+        /// A sentence for people.
+        error: String,
+    },
+}
+
+/// Why the supervisor ended the agent, where it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Asked to.
+    Cancelled,
+    /// The wall-clock limit.
+    TimedOut,
+    /// The silence limit.
+    Idle,
+}
+
+/// How a run of the agent ended.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RunEnd {
+    /// Why the supervisor ended it; `None` when it ended by itself.
+    pub stop: Option<Stop>,
+    /// Exit code, `128 + n` for signal `n`; `None` when it is not known.
+    pub exit_code: Option<i32>,
+    /// Set when the agent could not be started at all.
+    pub spawn_error: Option<String>,
+    /// What the transcript said.
+    pub summary: RunSummary,
+    /// The end of standard error, for a run that never got as far as a result.
+    pub stderr_tail: String,
+}
+
+/// What a transcript said, as far as the outcome needs it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RunSummary {
+    /// `session_id`.
+    pub session_id: Option<String>,
+    /// `model` of the init event.
+    pub model: Option<String>,
+    /// `claude_code_version` of the init event.
+    pub cli_version: Option<String>,
+    /// `error` of the last synthetic assistant message.
+    pub assistant_error: Option<String>,
+    /// When a rejected limit resets, in seconds since 1970.
+    pub limit_resets_at: Option<i64>,
+    /// The last result event.
+    pub result: Option<ResultSummary>,
+}
+
+/// What a result event said.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ResultSummary {
+    /// `subtype`.
+    pub subtype: String,
+    /// `is_error`.
+    pub is_error: bool,
+    /// `terminal_reason`.
+    pub terminal_reason: Option<String>,
+    /// `stop_reason`.
+    pub stop_reason: Option<String>,
+    /// `api_error_status`.
+    pub api_error_status: Option<i64>,
+    /// `api_error`.
+    pub api_error: Option<String>,
+    /// `result`, else the first of `errors`, shortened.
+    pub text: String,
+    /// `num_turns`.
+    pub num_turns: Option<u64>,
+    /// `total_cost_usd`.
+    pub cost_usd: Option<f64>,
+    /// How many tool calls were denied.
+    pub permission_denials: u64,
+}
+
+/// Judges a run: `Ok` when the agent succeeded, else why it did not.
+///
+/// Success takes an exit code of 0 and a last result that is no error, and that we did not end
+/// the run ourselves.
+pub fn judge(end: &RunEnd) -> Result<(), Ending> {
+    match end.stop {
+        Some(Stop::Cancelled) => return Err(Ending::Cancelled),
+        Some(Stop::TimedOut) => {
+            return failed(Reason::TimedOut, "the agent ran longer than allowed");
+        }
+        Some(Stop::Idle) => {
+            return failed(Reason::Idle, "the agent was silent longer than allowed");
+        }
+        None => {}
+    }
+    if let Some(error) = &end.spawn_error {
+        return failed(Reason::Spawn, error);
+    }
+    match (&end.summary.result, end.exit_code) {
+        (Some(result), Some(0)) if result.subtype == "success" && !result.is_error => Ok(()),
+        (Some(result), _) if result.is_error || result.subtype != "success" => {
+            failed(classify(result, &end.summary), &sentence(&result.text, end))
+        }
+        _ => failed(Reason::AgentFailed, &without_result(end)),
+    }
+}
+
+fn failed(reason: Reason, error: &str) -> Result<(), Ending> {
+    Err(Ending::Failed {
+        reason,
+        error: error.to_owned(),
+    })
+}
+
+fn classify(result: &ResultSummary, summary: &RunSummary) -> Reason {
+    match result.subtype.as_str() {
+        "error_max_turns" => return Reason::MaxTurns,
+        "error_max_budget_usd" => return Reason::Budget,
+        "success" => {}
+        _ => return Reason::AgentFailed,
+    }
+    let rejected = summary.limit_resets_at.is_some() && result.api_error_status == Some(429);
+    if rejected || result.api_error.as_deref() == Some("usage_limit_reached") {
+        return Reason::UsageLimit;
+    }
+    if result.stop_reason.as_deref() == Some("refusal") {
+        return Reason::Refused;
+    }
+    if result.terminal_reason.as_deref() == Some("prompt_too_long") {
+        return Reason::PromptTooLong;
+    }
+    let named = match summary.assistant_error.as_deref() {
+        Some("authentication_failed" | "oauth_org_not_allowed" | "account_on_hold") => Reason::Auth,
+        Some("billing_error") => Reason::Billing,
+        Some("model_not_found") => Reason::ModelNotFound,
+        Some("rate_limit" | "overloaded" | "server_error") => Reason::Api,
+        _ => Reason::AgentFailed,
+    };
+    match (named, result.api_error_status) {
+        (Reason::AgentFailed, Some(401 | 403)) => Reason::Auth,
+        (Reason::AgentFailed, Some(429 | 500..=599)) => Reason::Api,
+        (Reason::AgentFailed, _) if result.api_error.as_deref() == Some("connection_failed") => {
+            Reason::Api
+        }
+        (named, _) => named,
+    }
+}
+
+fn sentence(text: &str, end: &RunEnd) -> String {
+    if text.is_empty() {
+        without_result(end)
+    } else {
+        text.to_owned()
+    }
+}
+
+fn without_result(end: &RunEnd) -> String {
+    let code = end
+        .exit_code
+        .map_or_else(|| "an unknown code".to_owned(), |code| code.to_string());
+    let tail = end.stderr_tail.trim();
+    if !tail.is_empty() {
+        format!("the agent exited with {code}: {tail}")
+    } else if end.summary.result.is_some() {
+        format!("the agent reported success but exited with {code}")
+    } else {
+        format!("the agent exited with {code} and reported no result")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(exit_code: i32, result: Option<ResultSummary>) -> RunEnd {
+        RunEnd {
+            exit_code: Some(exit_code),
+            summary: RunSummary {
+                result,
+                ..RunSummary::default()
+            },
+            ..RunEnd::default()
+        }
+    }
+
+    fn result(subtype: &str, is_error: bool) -> ResultSummary {
+        ResultSummary {
+            subtype: subtype.into(),
+            is_error,
+            text: "said so".into(),
+            ..ResultSummary::default()
+        }
+    }
+
+    fn reason(end: &RunEnd) -> Option<Reason> {
+        match judge(end) {
+            Err(Ending::Failed { reason, .. }) => Some(reason),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn success_takes_exit_code_and_result_together() {
+        assert_eq!(judge(&ended(0, Some(result("success", false)))), Ok(()));
+        assert_eq!(
+            reason(&ended(1, Some(result("success", false)))),
+            Some(Reason::AgentFailed)
+        );
+        assert_eq!(
+            reason(&ended(0, Some(result("success", true)))),
+            Some(Reason::AgentFailed)
+        );
+        assert_eq!(reason(&ended(0, None)), Some(Reason::AgentFailed));
+    }
+
+    #[test]
+    fn an_interrupted_run_that_exits_with_zero_is_cancelled() {
+        let mut end = ended(0, Some(result("error_during_execution", true)));
+        end.stop = Some(Stop::Cancelled);
+        assert_eq!(judge(&end), Err(Ending::Cancelled));
+    }
+
+    #[test]
+    fn a_failure_of_the_api_with_subtype_success_is_recognised() {
+        let mut limit = result("success", true);
+        limit.api_error_status = Some(429);
+        limit.api_error = Some("usage_limit_reached".into());
+        assert_eq!(
+            reason(&ended(1, Some(limit.clone()))),
+            Some(Reason::UsageLimit)
+        );
+        limit.api_error = None;
+        assert_eq!(reason(&ended(1, Some(limit))), Some(Reason::Api));
+    }
+
+    #[test]
+    fn a_run_without_a_result_shows_the_end_of_standard_error() {
+        let mut end = ended(1, None);
+        end.stderr_tail = "error: unknown option '--x'\n".into();
+        let Err(Ending::Failed { error, .. }) = judge(&end) else {
+            panic!("not failed")
+        };
+        assert_eq!(
+            error,
+            "the agent exited with 1: error: unknown option '--x'"
+        );
+    }
+}

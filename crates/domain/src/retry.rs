@@ -1,0 +1,51 @@
+//! When to try again.
+
+use std::time::Duration;
+
+/// A fixed list of waits, one per further try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff(pub &'static [Duration]);
+
+impl Backoff {
+    /// For network faults inside an attempt: three more tries, after 1 s, 5 s and 25 s.
+    pub const NETWORK: Self = Self(&[
+        Duration::from_secs(1),
+        Duration::from_secs(5),
+        Duration::from_secs(25),
+    ]);
+
+    /// Returns the wait before try number `tries_made + 1`, or `None` when there are no more.
+    pub fn wait_after(self, tries_made: usize) -> Option<Duration> {
+        self.0.get(tries_made.checked_sub(1)?).copied()
+    }
+}
+
+/// Spreads `wait` evenly over 80 % to 120 %, so that many failures do not come back at once.
+///
+/// `random` is any evenly spread number, such as eight bytes of a fresh id.
+pub fn jittered(wait: Duration, random: u64) -> Duration {
+    let permille = 800 + random % 401;
+    wait.saturating_mul(u32::try_from(permille).unwrap_or(1000)) / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn network_faults_get_three_more_tries() {
+        let waits: Vec<_> = (1..5)
+            .map(|made| Backoff::NETWORK.wait_after(made))
+            .collect();
+        let seconds = |s| Some(Duration::from_secs(s));
+        assert_eq!(waits, [seconds(1), seconds(5), seconds(25), None]);
+    }
+
+    #[test]
+    fn jitter_stays_within_a_fifth() {
+        for random in [0, 400, 401, u64::MAX] {
+            let wait = jittered(Duration::from_secs(100), random);
+            assert!((80..=120).contains(&wait.as_secs()), "{wait:?}");
+        }
+    }
+}

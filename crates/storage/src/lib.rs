@@ -1,0 +1,5 @@
+//! Durable state in SQLite.
+
+mod records;
+
+pub use records::*;

@@ -1,0 +1,215 @@
+//! What storage takes and gives beyond the domain's own types: filters, pages, views, outbox rows.
+
+use agent_domain::{
+    CallbackUrl, Client, ClientId, DeliveryId, Job, JobId, Phase, Status, Timestamp,
+};
+
+/// How many jobs a client has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClientCounts {
+    /// Queued (parked ones too) and running.
+    pub active: u64,
+    /// All, ended ones too.
+    pub total: u64,
+}
+
+/// How many jobs are where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueCounts {
+    /// Running.
+    pub running: u64,
+    /// Ready to be claimed.
+    pub ready: u64,
+    /// Queued, but not before a given time.
+    pub parked: u64,
+}
+
+/// Which jobs to list, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// Only these; empty means all.
+    pub statuses: Vec<Status>,
+    /// Only this client's.
+    pub client_id: Option<ClientId>,
+    /// At most so many.
+    pub limit: u32,
+    /// Leaving out so many.
+    pub offset: u32,
+    /// Only jobs older than this one; the cursor of keyset paging.
+    pub before: Option<JobId>,
+}
+
+/// A job as a list shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobSummary {
+    /// See [`Job::id`].
+    pub id: JobId,
+    /// See [`Job::client_id`].
+    pub client_id: ClientId,
+    /// Name of the client.
+    pub client_name: String,
+    /// Public state.
+    pub status: Status,
+    /// Phase of a running job.
+    pub phase: Option<Phase>,
+    /// Code of [`agent_domain::State::reason`].
+    pub reason: Option<agent_domain::Reason>,
+    /// Time before which a parked job is not started.
+    pub not_before: Option<Timestamp>,
+    /// Branch asked for.
+    pub branch: String,
+    /// Title asked for.
+    pub title: Option<String>,
+    /// Foreign id.
+    pub os_feature_id: Option<String>,
+    /// See [`Job::started_at`].
+    pub started_at: Option<Timestamp>,
+    /// See [`Job::created_at`].
+    pub created_at: Timestamp,
+    /// When it ended.
+    pub completed_at: Option<Timestamp>,
+}
+
+/// A page of jobs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct JobPage {
+    /// The jobs, newest first.
+    pub jobs: Vec<JobSummary>,
+    /// How many jobs fit the filter (cursor, limit and offset aside), from counters.
+    pub total: u64,
+}
+
+/// What runs and what waits, in the order in which it will run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct QueueView {
+    /// Running jobs, oldest first.
+    pub running: Vec<JobSummary>,
+    /// The first ready jobs, in order: the first has position 1.
+    pub ready: Vec<JobSummary>,
+    /// The first parked jobs, by the time they may start.
+    pub parked: Vec<JobSummary>,
+}
+
+/// A job to be stored, with the client to create if it is not there yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewJob {
+    /// The job, queued.
+    pub job: Job,
+    /// Created in the same transaction unless a client of this repository has appeared meanwhile,
+    /// which is then used instead: [`CreatedJob::client_id`] says which.
+    pub create_client: Option<Client>,
+}
+
+/// What became of a [`NewJob`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CreatedJob {
+    /// The client it belongs to.
+    pub client_id: ClientId,
+    /// Its place among the ready jobs, from 1.
+    pub position: u64,
+}
+
+/// A change of a job, to be stored only if nobody else changed the job meanwhile.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// The job as it is to be stored; what is stored must have the version before.
+    pub job: Job,
+    /// A word for the job's history.
+    pub event: &'static str,
+    /// The callback that becomes due with it.
+    pub delivery: Option<NewDelivery>,
+}
+
+/// A callback to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewDelivery {
+    /// Its id, the same on every try.
+    pub id: DeliveryId,
+    /// Where it goes.
+    pub url: CallbackUrl,
+    /// The exact bytes to send.
+    pub body: String,
+    /// When it is first due.
+    pub due_at: Timestamp,
+}
+
+/// How a delivery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryState {
+    /// To be tried at the given time.
+    Pending {
+        /// When.
+        due_at: Timestamp,
+    },
+    /// The receiver took it.
+    Delivered,
+    /// Every try failed, or the receiver wants no more.
+    GivenUp,
+}
+
+/// A callback that is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueDelivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// The job it tells of.
+    pub job_id: JobId,
+    /// Where it goes.
+    pub url: CallbackUrl,
+    /// The exact bytes to send.
+    pub body: String,
+    /// Tries made so far.
+    pub tries: u32,
+}
+
+/// One try of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryTry {
+    /// When it began.
+    pub at: Timestamp,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// The receiver's HTTP status.
+    pub status: Option<u16>,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// Whether it was signed.
+    pub signed: bool,
+}
+
+/// A delivery with all its tries, as the delivery log shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryLog {
+    /// Its id.
+    pub id: DeliveryId,
+    /// Where it goes.
+    pub url: CallbackUrl,
+    /// How it stands.
+    pub state: DeliveryState,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Every try, oldest first.
+    pub tries: Vec<DeliveryTry>,
+}
+
+/// A job with its client, as one answer needs them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobWithClient {
+    /// The job.
+    pub job: Job,
+    /// Its client, even if that is deleted by now.
+    pub client: Client,
+}
+
+/// One entry of a job's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryEntry {
+    /// When.
+    pub at: Timestamp,
+    /// [`Change::event`].
+    pub event: String,
+    /// Public state after it.
+    pub status: Status,
+    /// Attempts begun by then.
+    pub attempt: u32,
+}
