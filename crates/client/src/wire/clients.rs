@@ -1,0 +1,125 @@
+//! Clients.
+
+use serde::{Deserialize, Serialize};
+
+use super::Patch;
+
+/// Body of `POST /clients`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CreateClient {
+    /// The customer's id in the caller's own system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub os_client_id: Option<String>,
+    /// For people.
+    pub name: String,
+    /// Organisation or user.
+    pub github_org: String,
+    /// Repository.
+    pub github_repo: String,
+    /// `main` unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_branch: Option<String>,
+}
+
+/// Body of `PATCH /clients/:id`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpdateClient {
+    /// New name; null is refused.
+    #[serde(default, skip_serializing_if = "Patch::is_absent")]
+    pub name: Patch<String>,
+    /// New default branch; null is refused.
+    #[serde(default, skip_serializing_if = "Patch::is_absent")]
+    pub default_branch: Patch<String>,
+}
+
+/// A client in a list, and the answer to a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientSummary {
+    /// Ours.
+    pub id: String,
+    /// The customer's id in the caller's own system.
+    pub os_client_id: Option<String>,
+    /// For people.
+    pub name: String,
+    /// Organisation or user.
+    pub github_org: String,
+    /// Repository.
+    pub github_repo: String,
+    /// Where jobs start from.
+    pub default_branch: String,
+    /// Whether the bare repository is there.
+    pub repo_exists: bool,
+    /// When it was added.
+    pub created_at: String,
+}
+
+/// Answer to `GET /clients`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientList {
+    /// All clients.
+    pub clients: Vec<ClientSummary>,
+}
+
+/// Answer to `GET /clients/:id`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientDetails {
+    /// Ours.
+    pub id: String,
+    /// The customer's id in the caller's own system.
+    pub os_client_id: Option<String>,
+    /// For people.
+    pub name: String,
+    /// Organisation or user.
+    pub github_org: String,
+    /// Repository.
+    pub github_repo: String,
+    /// Where jobs start from.
+    pub default_branch: String,
+    /// Whether the bare repository is there.
+    pub repo_exists: bool,
+    /// Jobs queued or running.
+    pub active_jobs: u64,
+    /// All jobs.
+    pub total_jobs: u64,
+    /// When it was added.
+    pub created_at: String,
+}
+
+/// Answer to `POST /clients`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientCreated {
+    /// Ours.
+    pub id: String,
+    /// The customer's id in the caller's own system.
+    pub os_client_id: Option<String>,
+    /// For people.
+    pub name: String,
+    /// Organisation or user.
+    pub github_org: String,
+    /// Repository.
+    pub github_repo: String,
+    /// Where jobs start from.
+    pub default_branch: String,
+    /// Whether the bare repository is complete by now.
+    pub repo_cloned: bool,
+    /// Why the clone failed; absent when it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clone_error: Option<String>,
+    /// Where the bare repository is, or will be.
+    pub bare_repo_path: String,
+}
+
+/// Answer to `DELETE /clients/:id`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientDeleted {
+    /// Always true.
+    pub deleted: bool,
+    /// Whether the bare repository was removed too.
+    pub repo_removed: bool,
+}

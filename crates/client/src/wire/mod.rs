@@ -1,0 +1,24 @@
+//! The JSON bodies of the native API, field for field.
+//!
+//! Requests refuse unknown fields; answers do not, so that an older caller can talk to a newer
+//! server. Times are ISO 8601 in UTC with milliseconds, ids are opaque.
+
+mod clients;
+mod jobs;
+mod patch;
+mod problem;
+mod system;
+
+pub use clients::{
+    ClientCreated, ClientDeleted, ClientDetails, ClientList, ClientSummary, CreateClient,
+    UpdateClient,
+};
+pub use jobs::{
+    Cancelled, CreateJob, Delivery, DeliveryList, DeliveryTry, HistoryEntry, JobClient, JobCreated,
+    JobDetails, JobHistory, JobList, JobRetried, JobSummary, Message,
+};
+pub use patch::Patch;
+pub use problem::Problem;
+pub use system::{
+    AgentHealth, Health, QueueHealth, QueueView, QueuedJob, RunningJob, SyncResult, SyncedRepo,
+};

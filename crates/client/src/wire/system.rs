@@ -1,0 +1,111 @@
+//! Health, queue and repositories.
+
+use serde::{Deserialize, Serialize};
+
+/// Answer to `GET /health`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// `ok`, or `draining` while the server is about to stop.
+    pub status: String,
+    /// The queue in numbers.
+    pub queue: QueueHealth,
+    /// The CLI and its login.
+    pub claude: AgentHealth,
+}
+
+/// The queue in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueHealth {
+    /// Jobs running.
+    pub running: u64,
+    /// Jobs waiting, parked ones too.
+    pub queued: u64,
+    /// Jobs waiting for a given time.
+    pub parked: u64,
+    /// Slots.
+    pub max_concurrent: u32,
+}
+
+/// The CLI and its login, as last seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentHealth {
+    /// Whether it is logged in.
+    pub authenticated: bool,
+    /// Its version; null when it was not found.
+    pub version: Option<String>,
+    /// When this was found out; null: not yet.
+    pub checked_at: Option<String>,
+}
+
+/// Answer to `GET /queue`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueView {
+    /// Running jobs, oldest first.
+    pub running: Vec<RunningJob>,
+    /// Jobs waiting: the ready ones in order, then the parked ones.
+    pub queued: Vec<QueuedJob>,
+    /// Slots.
+    pub max_concurrent: u32,
+}
+
+/// A running job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunningJob {
+    /// The job.
+    pub id: String,
+    /// The client's name.
+    pub client_name: String,
+    /// The branch the work goes to.
+    pub branch_name: String,
+    /// When it first began to run.
+    pub started_at: Option<String>,
+    /// Time since then, like `5m 23s`.
+    pub running_for: String,
+    /// What its worker is doing.
+    pub phase: Option<String>,
+}
+
+/// A waiting job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueuedJob {
+    /// The job.
+    pub id: String,
+    /// The client's name.
+    pub client_name: String,
+    /// The branch the work goes to.
+    pub branch_name: String,
+    /// Place in the queue, from 1; null for a parked job.
+    pub position: Option<u64>,
+    /// When it was taken in.
+    pub created_at: String,
+    /// Time before which a parked job is not started.
+    pub not_before: Option<String>,
+    /// Stable code: why it went back to the queue.
+    pub reason: Option<String>,
+}
+
+/// Answer to `POST /sync`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncResult {
+    /// Every repository.
+    pub synced: Vec<SyncedRepo>,
+}
+
+/// One repository brought up to date, or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncedRepo {
+    /// Repository.
+    pub repo: String,
+    /// Organisation or user.
+    pub github_org: String,
+    /// Whether it worked.
+    pub success: bool,
+    /// Why not.
+    pub error: Option<String>,
+}
