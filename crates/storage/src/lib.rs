@@ -1,5 +1,25 @@
-//! Durable state in SQLite.
+//! Durable state in SQLite: clients, jobs, their history, and the callbacks that are to be sent.
+//!
+//! A method of [`Store`] is one business operation: no transaction, connection or SQL crosses this
+//! boundary. Writes go to one writer thread which commits all that wait together; a write is
+//! acknowledged after its commit has reached the disk.
 
+mod claim;
+mod clients;
+mod error;
+mod jobs;
+mod lists;
+mod open;
+mod outbox;
+#[cfg(test)]
+mod plans;
+mod pool;
 mod records;
+mod rows;
+mod sql;
+mod store;
+mod writer;
 
+pub use error::StoreError;
 pub use records::*;
+pub use store::{Store, StoreConfig};

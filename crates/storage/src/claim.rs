@@ -1,0 +1,114 @@
+//! The line of ready jobs: who becomes ready when, and who is taken first.
+//!
+//! A parked job whose time has come is promoted: it gets the last place in the line, and from then
+//! on it is found, counted and claimed as any ready job. Its content stays as it is, so a change
+//! somebody has in hand for it still fits.
+
+use agent_domain::{Job, Timestamp};
+use rusqlite::{Connection, params};
+
+use crate::rows::{Columns, micros};
+use crate::{Change, JobWithClient, Store, StoreError, jobs, sql};
+
+/// How many jobs one claim passes over at most, for a bound on how long it holds up other writes.
+const PASSED_OVER_MAX: usize = 1_000;
+
+pub(crate) const DUE: &str = "
+    SELECT seq FROM jobs INDEXED BY jobs_parked
+    WHERE status = 'queued' AND ready_seq IS NULL AND not_before <= ?1 ORDER BY not_before";
+
+pub(crate) const PROMOTE: &str = "
+    UPDATE jobs
+    SET ready_seq = (SELECT coalesce(max(ready_seq), 0) + 1 FROM jobs INDEXED BY jobs_ready
+                     WHERE ready_seq > 0)
+    WHERE seq = ?1";
+
+pub(crate) const NEXT_READY: &str = "
+    SELECT ready_seq, id FROM jobs INDEXED BY jobs_ready
+    WHERE ready_seq > ?1 ORDER BY ready_seq LIMIT 1";
+
+pub(crate) const NEXT_NOT_BEFORE: &str = "
+    SELECT not_before FROM jobs INDEXED BY jobs_parked
+    WHERE status = 'queued' AND ready_seq IS NULL AND not_before > ?1
+    ORDER BY not_before LIMIT 1";
+
+impl Store {
+    /// Takes up to `limit` ready jobs in order, as of `now`.
+    ///
+    /// `decide` is asked for the change of each; a job it returns none for is passed over and
+    /// stays where it is. It runs in the writer thread, so it must be quick and must not wait.
+    pub async fn claim(
+        &self,
+        limit: u32,
+        now: Timestamp,
+        decide: impl FnMut(&Job) -> Option<Change> + Send + 'static,
+    ) -> Result<Vec<JobWithClient>, StoreError> {
+        self.write(move |conn| claim(conn, limit, now, decide))
+            .await
+    }
+
+    /// Makes parked jobs ready whose time has come, and says how many. [`Store::claim`] and
+    /// [`Store::create_job`] do so too; without any of them such a job is still counted as parked.
+    pub async fn promote(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.write(move |conn| promote(conn, now)).await
+    }
+
+    /// The time at which the first parked job becomes ready.
+    pub async fn next_not_before(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(|conn| {
+            sql::one(conn, NEXT_NOT_BEFORE, [i64::MIN], |row| {
+                Columns::of(row).time()
+            })
+        })
+        .await
+    }
+}
+
+fn claim(
+    conn: &Connection,
+    limit: u32,
+    now: Timestamp,
+    mut decide: impl FnMut(&Job) -> Option<Change>,
+) -> Result<Vec<JobWithClient>, StoreError> {
+    promote(conn, now)?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut claimed = Vec::new();
+    let (mut last, mut passed_over) = (0, 0);
+    while claimed.len() < limit && passed_over < PASSED_OVER_MAX {
+        let Some((place, ready)) = next_ready(conn, last)? else {
+            break;
+        };
+        last = place;
+        match decide(&ready.job) {
+            Some(change) if change.job.id == ready.job.id && jobs::commit(conn, &change)? => {
+                claimed.push(JobWithClient {
+                    job: change.job,
+                    client: ready.client,
+                });
+            }
+            _ => passed_over += 1,
+        }
+    }
+    Ok(claimed)
+}
+
+fn next_ready(conn: &Connection, last: i64) -> Result<Option<(i64, JobWithClient)>, StoreError> {
+    let next = sql::one(conn, NEXT_READY, [last], |row| {
+        let mut columns = Columns::of(row);
+        Ok((columns.take::<i64>()?, columns.parsed()?))
+    })?;
+    let Some((place, id)) = next else {
+        return Ok(None);
+    };
+    Ok(jobs::find(conn, id)?.map(|job| (place, job)))
+}
+
+pub(crate) fn promote(conn: &Connection, now: Timestamp) -> Result<u64, StoreError> {
+    let due = sql::all(conn, DUE, [micros(now)], |row| Ok(row.get::<_, i64>(0)?))?;
+    let mut promoted = 0;
+    for seq in due {
+        sql::run(conn, PROMOTE, params![seq])?;
+        promoted += 1;
+    }
+    Ok(promoted)
+}

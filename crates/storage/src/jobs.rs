@@ -1,0 +1,198 @@
+//! One job: creating, reading and changing it.
+
+use agent_domain::{Client, ClientId, Job, JobId};
+use rusqlite::{Connection, params, params_from_iter};
+
+use crate::rows::{self, Columns, client_columns, job_columns, micros};
+use crate::{
+    Change, CreatedJob, HistoryEntry, JobWithClient, NewJob, Store, StoreError, claim, clients,
+    lists, outbox, sql,
+};
+
+/// Values 1 to 27 are those of [`rows::changing`], the rest those of [`rows::fixed`]. A ready job
+/// gets the last place in the line: one more than any ready job has.
+pub(crate) const INSERT: &str = "
+    INSERT INTO jobs (
+        version, attempt, fence, status, ready_seq, not_before, reason, phase, lease_until,
+        cancel_requested_at, ended_at, error, base_commit, head_commit, saved_ref, worktree_path,
+        exit_code, pr_number, pr_url, files_changed, session_id, model, cli_version, num_turns,
+        cost_usd, started_at, updated_at,
+        id, client_id, branch, title, os_feature_id, callback_url, wanted_model, permission_mode,
+        timeout_us, idle_timeout_us, retry_of, created_at)
+    VALUES (?1, ?2, ?3, ?4,
+        CASE WHEN ?5 THEN
+            (SELECT coalesce(max(ready_seq), 0) + 1 FROM jobs INDEXED BY jobs_ready
+             WHERE ready_seq > 0)
+        END,
+        ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24,
+        ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39)";
+
+/// Values 1 to 27 are those of [`rows::changing`]. A job that was ready already keeps its place.
+pub(crate) const UPDATE: &str = "
+    UPDATE jobs
+    SET version = ?1, attempt = ?2, fence = ?3, status = ?4,
+        ready_seq = CASE WHEN ?5 THEN
+            coalesce(ready_seq,
+                (SELECT coalesce(max(ready_seq), 0) + 1 FROM jobs INDEXED BY jobs_ready
+                 WHERE ready_seq > 0))
+        END,
+        not_before = ?6, reason = ?7, phase = ?8, lease_until = ?9, cancel_requested_at = ?10,
+        ended_at = ?11, error = ?12, base_commit = ?13, head_commit = ?14, saved_ref = ?15,
+        worktree_path = ?16, exit_code = ?17, pr_number = ?18, pr_url = ?19, files_changed = ?20,
+        session_id = ?21, model = ?22, cli_version = ?23, num_turns = ?24, cost_usd = ?25,
+        started_at = ?26, updated_at = ?27
+    WHERE id = ?28 AND version = ?29";
+
+pub(crate) const INSERT_PROMPT: &str = "INSERT INTO job_prompts (job_seq, prompt) VALUES (?1, ?2)";
+
+pub(crate) const INSERT_HISTORY: &str = "
+    INSERT INTO job_history (job_seq, version, at, event, status, attempt)
+    VALUES ((SELECT seq FROM jobs WHERE id = ?1), ?2, ?3, ?4, ?5, ?6)";
+
+pub(crate) const BRANCH_HOLDER: &str = "
+    SELECT id FROM jobs INDEXED BY jobs_branch
+    WHERE client_id = ?1 AND branch = ?2 AND ended_at IS NULL";
+
+pub(crate) const BY_ID: &str = concat!(
+    "SELECT ",
+    job_columns!(),
+    ", ",
+    client_columns!(),
+    " FROM jobs j
+      CROSS JOIN job_prompts p ON p.job_seq = j.seq
+      CROSS JOIN clients c ON c.id = j.client_id
+      WHERE j.id = ?1"
+);
+
+pub(crate) const RUNNING: &str = concat!(
+    "SELECT ",
+    job_columns!(),
+    ", ",
+    client_columns!(),
+    " FROM jobs j INDEXED BY jobs_status
+      CROSS JOIN job_prompts p ON p.job_seq = j.seq
+      CROSS JOIN clients c ON c.id = j.client_id
+      WHERE j.status = 'running' ORDER BY j.seq"
+);
+
+pub(crate) const HISTORY: &str = "
+    SELECT h.at, h.event, h.status, h.attempt
+    FROM jobs j CROSS JOIN job_history h ON h.job_seq = j.seq
+    WHERE j.id = ?1 ORDER BY h.version";
+
+impl Store {
+    /// Stores a new job, and the client of its repository if there is none yet.
+    pub async fn create_job(&self, new: NewJob) -> Result<CreatedJob, StoreError> {
+        self.write(move |conn| create(conn, new)).await
+    }
+
+    /// Finds a job.
+    pub async fn job(&self, id: JobId) -> Result<Option<JobWithClient>, StoreError> {
+        self.read(move |conn| find(conn, id)).await
+    }
+
+    /// Returns every running job, in the order in which they were accepted.
+    pub async fn running(&self) -> Result<Vec<Job>, StoreError> {
+        self.read(|conn| sql::all(conn, RUNNING, [], |row| Ok(rows::job_with_client(row)?.job)))
+            .await
+    }
+
+    /// Returns what happened to a job, oldest first; nothing for a job that does not exist.
+    pub async fn history(&self, id: JobId) -> Result<Vec<HistoryEntry>, StoreError> {
+        self.read(move |conn| {
+            sql::all(conn, HISTORY, [id.to_string()], |row| {
+                let mut columns = Columns::of(row);
+                Ok(HistoryEntry {
+                    at: columns.time()?,
+                    event: columns.take()?,
+                    status: columns.parsed()?,
+                    attempt: columns.whole()?,
+                })
+            })
+        })
+        .await
+    }
+
+    /// Stores a change, its entry in the job's history (a renewal has none) and its callback
+    /// together. Returns false, and stores nothing, if somebody else has changed the job since.
+    pub async fn commit(&self, change: Change) -> Result<bool, StoreError> {
+        self.write(move |conn| commit(conn, &change)).await
+    }
+}
+
+pub(crate) fn find(conn: &Connection, id: JobId) -> Result<Option<JobWithClient>, StoreError> {
+    sql::one(conn, BY_ID, [id.to_string()], rows::job_with_client)
+}
+
+fn create(conn: &Connection, new: NewJob) -> Result<CreatedJob, StoreError> {
+    let mut job = new.job;
+    job.client_id = client_of(conn, job.client_id, new.create_client)?;
+    if let Some(holder) = branch_holder(conn, &job)? {
+        return Err(StoreError::BranchHeld(holder));
+    }
+    // Those that became ready before it stand before it.
+    claim::promote(conn, job.created_at)?;
+    let values = rows::changing(&job)?.into_iter().chain(rows::fixed(&job));
+    sql::run(conn, INSERT, params_from_iter(values))?;
+    let seq = conn.last_insert_rowid();
+    sql::run(conn, INSERT_PROMPT, params![seq, &*job.spec.prompt])?;
+    record(conn, &job, "created")?;
+    Ok(CreatedJob {
+        client_id: job.client_id,
+        position: lists::counts(conn)?.ready,
+    })
+}
+
+fn client_of(
+    conn: &Connection,
+    named: ClientId,
+    create: Option<Client>,
+) -> Result<ClientId, StoreError> {
+    let Some(client) = create else {
+        let found = clients::find(conn, named)?.ok_or(StoreError::ClientGone)?;
+        return Ok(found.id);
+    };
+    if let Some(present) = clients::by_repo(conn, &client.repo)? {
+        return Ok(present.id);
+    }
+    clients::insert(conn, &client)?;
+    Ok(client.id)
+}
+
+fn branch_holder(conn: &Connection, job: &Job) -> Result<Option<JobId>, StoreError> {
+    let client = job.client_id.to_string();
+    let params = params![client, job.spec.branch.as_str()];
+    sql::one(conn, BRANCH_HOLDER, params, |row| Columns::of(row).parsed())
+}
+
+pub(crate) fn commit(conn: &Connection, change: &Change) -> Result<bool, StoreError> {
+    let job = &change.job;
+    let Some(before) = job.version.checked_sub(1) else {
+        return Ok(false);
+    };
+    let guard = [rows::owned(&job.id), rows::whole(before)?];
+    let values = rows::changing(job)?.into_iter().chain(guard);
+    if sql::run(conn, UPDATE, params_from_iter(values))? != 1 {
+        return Ok(false);
+    }
+    if change.event != "renewed" {
+        record(conn, job, change.event)?;
+    }
+    if let Some(delivery) = &change.delivery {
+        outbox::insert(conn, job, delivery)?;
+    }
+    Ok(true)
+}
+
+fn record(conn: &Connection, job: &Job, event: &str) -> Result<(), StoreError> {
+    let params = [
+        rows::owned(&job.id),
+        rows::whole(job.version)?,
+        rows::int(micros(job.updated_at)),
+        rows::text(event),
+        rows::text(job.state.status().as_str()),
+        rows::int(i64::from(job.attempt)),
+    ];
+    sql::run(conn, INSERT_HISTORY, params)?;
+    Ok(())
+}

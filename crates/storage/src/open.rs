@@ -1,0 +1,238 @@
+//! Opening the database: its lock, its connections' settings, its upgrades.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use crate::StoreError;
+
+/// Every upgrade in order; the schema's version is how many of them have been applied.
+const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_jobs.sql")];
+
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// More than there are distinct statements, list variants included.
+const STATEMENTS_CACHED: usize = 128;
+
+/// For every connection.
+const PRAGMAS: &str = "
+    -- Off by default for the sake of old databases.
+    PRAGMA foreign_keys = ON;
+    -- Sorting never needs a file, so a full disk cannot fail a read.
+    PRAGMA temp_store = MEMORY;
+    -- 16 MiB instead of 2: the inner pages of every index stay in memory at 100,000 jobs and more.
+    PRAGMA cache_size = -16384;
+";
+
+/// For the one connection that writes.
+const WRITER_PRAGMAS: &str = "
+    -- A commit reaches the disk before it is acknowledged; NORMAL would lose it with the power.
+    PRAGMA synchronous = FULL;
+    -- On macOS fsync does not reach the medium, only this does; ignored elsewhere.
+    PRAGMA fullfsync = ON;
+    PRAGMA checkpoint_fullfsync = ON;
+    -- After a burst the log file shrinks again.
+    PRAGMA journal_size_limit = 67108864;
+";
+
+/// For connections that only read: a write through them is an error.
+const READER_PRAGMAS: &str = "PRAGMA query_only = ON;";
+
+/// The database, opened for writing and held against other servers.
+pub(crate) struct Opened {
+    /// Where it really is.
+    pub(crate) path: PathBuf,
+    /// The only connection that writes.
+    pub(crate) writer: Connection,
+    /// Held as long as it is open.
+    pub(crate) lock: File,
+}
+
+/// Locks, opens, creates and upgrades the database at `path` as need be.
+pub(crate) fn open(path: &Path) -> Result<Opened, StoreError> {
+    let path = real_path(path)?;
+    let lock = lock(&path)?;
+    create(&path)?;
+    let mut writer = connect(&path)?;
+    // Readers and the writer do not wait for each other. Kept in the file, so set only here.
+    writer.pragma_update(None, "journal_mode", "WAL")?;
+    writer.execute_batch(WRITER_PRAGMAS)?;
+    upgrade(&mut writer, MIGRATIONS, &path)?;
+    Ok(Opened { path, writer, lock })
+}
+
+/// Opens another connection that only reads.
+pub(crate) fn reader(path: &Path) -> Result<Connection, StoreError> {
+    let conn = connect(path)?;
+    conn.execute_batch(READER_PRAGMAS)?;
+    Ok(conn)
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    // Not OPEN_CREATE: the file was made with its permissions before.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    conn.execute_batch(PRAGMAS)?;
+    Ok(conn)
+}
+
+/// Follows links, so that two names of one database find the same lock.
+fn real_path(path: &Path) -> Result<PathBuf, StoreError> {
+    let failed = |error| StoreError::io(&path.display().to_string(), &error);
+    if path.exists() {
+        return path.canonicalize().map_err(failed);
+    }
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(StoreError::Unavailable(format!(
+            "{} is not the path of a file",
+            path.display()
+        )));
+    };
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    fs::create_dir_all(folder).map_err(failed)?;
+    Ok(folder.canonicalize().map_err(failed)?.join(name))
+}
+
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let lock = PathBuf::from(name);
+    let failed = |error| StoreError::io(&lock.display().to_string(), &error);
+    let file = private().truncate(false).open(&lock).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { lock }),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// Makes the file if there is none. SQLite gives its log the same permissions.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let opened = private().truncate(false).open(path);
+    opened
+        .map(drop)
+        .map_err(|error| StoreError::io(&path.display().to_string(), &error))
+}
+
+/// Prompts are nobody else's business.
+pub(crate) fn private() -> OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).mode(0o600);
+    options
+}
+
+/// Applies the migrations the database does not have yet, all or none of them.
+fn upgrade(conn: &mut Connection, migrations: &[&str], path: &Path) -> Result<(), StoreError> {
+    let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
+    if found > known {
+        return Err(StoreError::NewerSchema { found, known });
+    }
+    if found <= 0 && !is_empty(&transaction)? {
+        return Err(StoreError::Foreign(path.to_owned()));
+    }
+    let applied = usize::try_from(found).unwrap_or(0);
+    for migration in migrations.iter().skip(applied) {
+        transaction.execute_batch(migration)?;
+    }
+    if found < known {
+        transaction.pragma_update(None, "user_version", known)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn is_empty(conn: &Connection) -> Result<bool, StoreError> {
+    let sql = "SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)";
+    Ok(conn.query_row(sql, [], |row| row.get(0))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fresh() -> (Connection, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let conn = Connection::open(dir.path().join("x.db")).unwrap();
+        (conn, dir)
+    }
+
+    fn version(conn: &Connection) -> i64 {
+        conn.pragma_query_value(None, "user_version", |row| row.get(0))
+            .unwrap()
+    }
+
+    #[test]
+    fn every_file_of_the_migrations_folder_is_applied_in_order() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/sqlite");
+        let mut files: Vec<PathBuf> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        files.sort();
+        let texts: Vec<String> = files
+            .iter()
+            .map(|f| fs::read_to_string(f).unwrap())
+            .collect();
+        assert_eq!(texts, MIGRATIONS);
+        for (index, file) in files.iter().enumerate() {
+            let number = format!("{:04}_", index + 1);
+            let name = file.file_name().unwrap().to_str().unwrap();
+            assert!(name.starts_with(&number), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_old_database_gets_only_the_upgrades_it_lacks() {
+        let (mut conn, _dir) = fresh();
+        let first = "CREATE TABLE a (x INTEGER) STRICT; INSERT INTO a VALUES (1);";
+        let second = "ALTER TABLE a ADD COLUMN y INTEGER; UPDATE a SET y = x + 1;";
+        upgrade(&mut conn, &[first], Path::new("x")).unwrap();
+        assert_eq!(version(&conn), 1);
+        upgrade(&mut conn, &[first, second], Path::new("x")).unwrap();
+        upgrade(&mut conn, &[first, second], Path::new("x")).unwrap();
+        assert_eq!(version(&conn), 2);
+        let rows: Vec<(i64, i64)> = conn
+            .prepare("SELECT x, y FROM a")
+            .unwrap()
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(rows, [(1, 2)]);
+    }
+
+    #[test]
+    fn an_upgrade_that_fails_leaves_the_database_as_it_was() {
+        let (mut conn, _dir) = fresh();
+        let good = "CREATE TABLE a (x INTEGER) STRICT;";
+        let bad = "CREATE TABLE b (x INTEGER) STRICT; INSERT INTO nowhere VALUES (1);";
+        assert!(upgrade(&mut conn, &[good, bad], Path::new("x")).is_err());
+        assert_eq!(version(&conn), 0);
+        assert!(is_empty(&conn).unwrap());
+    }
+
+    #[test]
+    fn every_table_checks_its_types() {
+        let (mut conn, _dir) = fresh();
+        upgrade(&mut conn, MIGRATIONS, Path::new("x")).unwrap();
+        let loose: i64 = conn
+            .query_row(
+                "SELECT count(*) FROM pragma_table_list
+                 WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite_%' AND strict = 0",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(loose, 0);
+    }
+}

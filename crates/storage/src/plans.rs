@@ -1,0 +1,117 @@
+//! Every statement prepares, and none that runs often reads more rows than it returns.
+
+use rusqlite::Connection;
+
+use crate::{claim, clients, jobs, lists, open, outbox};
+
+/// Run for every request or every claim, so their cost must not grow with history.
+const HOT: &[&str] = &[
+    clients::BY_ID,
+    clients::BY_REPO,
+    clients::BY_OS_CLIENT_ID,
+    clients::COUNTS,
+    jobs::INSERT,
+    jobs::INSERT_PROMPT,
+    jobs::INSERT_HISTORY,
+    jobs::UPDATE,
+    jobs::BRANCH_HOLDER,
+    jobs::BY_ID,
+    jobs::RUNNING,
+    jobs::HISTORY,
+    claim::DUE,
+    claim::PROMOTE,
+    claim::NEXT_READY,
+    claim::NEXT_NOT_BEFORE,
+    lists::SEQ_OF,
+    lists::SUMMARY,
+    lists::RUNNING,
+    lists::READY,
+    lists::PARKED,
+    outbox::INSERT,
+    outbox::DUE,
+    outbox::NEXT_DUE,
+    outbox::INSERT_TRY,
+    outbox::AFTER_TRY,
+    outbox::AGAIN,
+    outbox::OF_JOB,
+    outbox::TRIES,
+];
+
+/// These go over the clients, of which there are few.
+const OTHERS: &[&str] = &[
+    clients::ALL,
+    clients::INSERT,
+    clients::UPDATE,
+    clients::DELETE,
+];
+
+fn database() -> (Connection, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = open::open(&dir.path().join("agent.db")).unwrap();
+    (opened.writer, dir)
+}
+
+/// The steps SQLite would take, in its own words.
+fn plan(conn: &Connection, sql: &str) -> Vec<String> {
+    let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    // Values that are not bound are null, which changes no plan.
+    let mut rows = statement.raw_query();
+    let mut steps = Vec::new();
+    while let Some(row) = rows.next().unwrap() {
+        steps.push(row.get(3).unwrap());
+    }
+    steps
+}
+
+fn assert_cheap(conn: &Connection, sql: &str) {
+    for step in plan(conn, sql) {
+        let scans_a_table = step.starts_with("SCAN") && step != "SCAN CONSTANT ROW";
+        assert!(!scans_a_table, "{step}\n{sql}");
+        assert!(!step.contains("TEMP B-TREE"), "{step}\n{sql}");
+    }
+}
+
+#[test]
+fn every_statement_prepares() {
+    let (conn, _dir) = database();
+    for sql in HOT.iter().chain(OTHERS) {
+        conn.prepare(sql).unwrap();
+    }
+}
+
+#[test]
+fn no_hot_statement_scans_a_table_or_sorts() {
+    let (conn, _dir) = database();
+    for sql in HOT {
+        assert_cheap(&conn, sql);
+    }
+}
+
+#[test]
+fn a_page_of_any_combination_of_filters_comes_out_of_an_index_in_order() {
+    let (conn, _dir) = database();
+    for statuses in 0..=5 {
+        assert_cheap(&conn, &lists::page_sql(statuses, false));
+    }
+    for statuses in 1..=5 {
+        assert_cheap(&conn, &lists::page_sql(statuses, true));
+    }
+}
+
+#[test]
+fn the_check_itself_notices_a_scan_and_a_sort() {
+    let (conn, _dir) = database();
+    let scan = plan(&conn, "SELECT 1 FROM jobs WHERE title = 'x'");
+    assert!(
+        scan.iter().any(|step| step.starts_with("SCAN jobs")),
+        "{scan:?}"
+    );
+    let sort = plan(
+        &conn,
+        "SELECT 1 FROM jobs WHERE status = 'x' ORDER BY title",
+    );
+    assert!(
+        sort.iter().any(|step| step.contains("TEMP B-TREE")),
+        "{sort:?}"
+    );
+}

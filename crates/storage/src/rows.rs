@@ -1,0 +1,412 @@
+//! From rows to the domain's types and back: the only place that knows how each is stored.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_domain::{
+    Client, Facts, Fence, Job, JobSpec, Phase, PullRequest, Reason, RepoSlug, RunOptions, State,
+    Status, Timestamp,
+};
+use rusqlite::Row;
+use rusqlite::types::{FromSql, ToSqlOutput, Value, ValueRef};
+
+use crate::{JobSummary, JobWithClient, StoreError};
+
+/// One value to be bound.
+pub(crate) type Cell<'a> = ToSqlOutput<'a>;
+
+/// Columns of [`client`].
+macro_rules! client_columns {
+    () => {
+        "c.id, c.os_client_id, c.name, c.github_org, c.github_repo, c.default_branch, \
+         c.created_at, c.updated_at"
+    };
+}
+/// Columns of [`summary`].
+macro_rules! summary_columns {
+    () => {
+        "j.id, j.client_id, c.name, j.status, j.phase, j.reason, j.not_before, j.branch, \
+         j.title, j.os_feature_id, j.started_at, j.created_at, j.ended_at"
+    };
+}
+/// Columns of [`job`].
+macro_rules! job_columns {
+    () => {
+        "j.id, j.client_id, p.prompt, j.branch, j.title, j.os_feature_id, j.callback_url, \
+         j.wanted_model, j.permission_mode, j.timeout_us, j.idle_timeout_us, j.retry_of, \
+         j.version, j.attempt, j.fence, \
+         j.status, j.not_before, j.reason, j.phase, j.lease_until, j.cancel_requested_at, \
+         j.ended_at, j.error, \
+         j.base_commit, j.head_commit, j.saved_ref, j.worktree_path, j.exit_code, j.pr_number, \
+         j.pr_url, j.files_changed, j.session_id, j.model, j.cli_version, j.num_turns, j.cost_usd, \
+         j.created_at, j.started_at, j.updated_at"
+    };
+}
+pub(crate) use {client_columns, job_columns, summary_columns};
+
+/// Reads the columns of a row one after the other.
+pub(crate) struct Columns<'r, 's> {
+    row: &'r Row<'s>,
+    next: usize,
+}
+
+impl<'r, 's> Columns<'r, 's> {
+    pub(crate) const fn of(row: &'r Row<'s>) -> Self {
+        Self { row, next: 0 }
+    }
+
+    pub(crate) fn take<T: FromSql>(&mut self) -> Result<T, StoreError> {
+        let value = self.row.get(self.next)?;
+        self.next += 1;
+        Ok(value)
+    }
+
+    /// Says that the column just taken holds something impossible.
+    fn corrupt(&self, error: &dyn Display) -> StoreError {
+        let index = self.next.saturating_sub(1);
+        let name = self.row.as_ref().column_name(index).unwrap_or("?");
+        StoreError::Corrupt(format!("column {name}: {error}"))
+    }
+
+    pub(crate) fn parsed<T: FromStr<Err: Display>>(&mut self) -> Result<T, StoreError> {
+        let text: String = self.take()?;
+        text.parse().map_err(|error| self.corrupt(&error))
+    }
+
+    pub(crate) fn parsed_option<T: FromStr<Err: Display>>(
+        &mut self,
+    ) -> Result<Option<T>, StoreError> {
+        let Some(text) = self.take::<Option<String>>()? else {
+            return Ok(None);
+        };
+        text.parse().map(Some).map_err(|error| self.corrupt(&error))
+    }
+
+    pub(crate) fn time(&mut self) -> Result<Timestamp, StoreError> {
+        let at = self.take()?;
+        time(at).map_err(|error| self.corrupt(&error))
+    }
+
+    pub(crate) fn time_option(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        let at: Option<i64> = self.take()?;
+        at.map(time)
+            .transpose()
+            .map_err(|error| self.corrupt(&error))
+    }
+
+    pub(crate) fn whole<T: TryFrom<i64, Error: Display>>(&mut self) -> Result<T, StoreError> {
+        let number: i64 = self.take()?;
+        T::try_from(number).map_err(|error| self.corrupt(&error))
+    }
+
+    pub(crate) fn whole_option<T: TryFrom<i64, Error: Display>>(
+        &mut self,
+    ) -> Result<Option<T>, StoreError> {
+        let number: Option<i64> = self.take()?;
+        number
+            .map(T::try_from)
+            .transpose()
+            .map_err(|error| self.corrupt(&error))
+    }
+
+    fn duration_option(&mut self) -> Result<Option<Duration>, StoreError> {
+        Ok(self.whole_option()?.map(Duration::from_micros))
+    }
+
+    fn path_option(&mut self) -> Result<Option<PathBuf>, StoreError> {
+        match self.take()? {
+            Value::Null => Ok(None),
+            Value::Text(text) => Ok(Some(text.into())),
+            Value::Blob(bytes) => Ok(Some(OsString::from_vec(bytes).into())),
+            Value::Integer(_) | Value::Real(_) => Err(self.corrupt(&"not a path")),
+        }
+    }
+
+    /// What a state of the given kind cannot be without.
+    fn required<T>(value: Option<T>, what: &str) -> Result<T, StoreError> {
+        value.ok_or_else(|| StoreError::Corrupt(format!("a job without {what}")))
+    }
+}
+
+fn time(micros: i64) -> Result<Timestamp, String> {
+    Timestamp::from_microsecond(micros).map_err(|error| error.to_string())
+}
+
+/// Reads `client_columns!`.
+pub(crate) fn client(columns: &mut Columns<'_, '_>) -> Result<Client, StoreError> {
+    Ok(Client {
+        id: columns.parsed()?,
+        os_client_id: columns.take()?,
+        name: columns.take()?,
+        repo: {
+            let (org, repo): (String, String) = (columns.take()?, columns.take()?);
+            RepoSlug::new(&org, &repo).map_err(|error| columns.corrupt(&error))?
+        },
+        default_branch: columns.parsed()?,
+        created_at: columns.time()?,
+        updated_at: columns.time()?,
+    })
+}
+
+/// Reads `summary_columns!`.
+pub(crate) fn summary(row: &Row<'_>) -> Result<JobSummary, StoreError> {
+    let mut columns = Columns::of(row);
+    Ok(JobSummary {
+        id: columns.parsed()?,
+        client_id: columns.parsed()?,
+        client_name: columns.take()?,
+        status: columns.parsed()?,
+        phase: columns.parsed_option()?,
+        reason: columns.parsed_option()?,
+        not_before: columns.time_option()?,
+        branch: columns.take()?,
+        title: columns.take()?,
+        os_feature_id: columns.take()?,
+        started_at: columns.time_option()?,
+        created_at: columns.time()?,
+        completed_at: columns.time_option()?,
+    })
+}
+
+/// Reads `job_columns!`, then `client_columns!`.
+pub(crate) fn job_with_client(row: &Row<'_>) -> Result<JobWithClient, StoreError> {
+    let mut columns = Columns::of(row);
+    Ok(JobWithClient {
+        job: job(&mut columns)?,
+        client: client(&mut columns)?,
+    })
+}
+
+fn job(columns: &mut Columns<'_, '_>) -> Result<Job, StoreError> {
+    Ok(Job {
+        id: columns.parsed()?,
+        client_id: columns.parsed()?,
+        spec: JobSpec {
+            prompt: columns.take::<Arc<str>>()?,
+            branch: columns.parsed()?,
+            title: columns.take()?,
+            os_feature_id: columns.take()?,
+            callback_url: columns.parsed_option()?,
+            options: RunOptions {
+                model: columns.take()?,
+                permission_mode: columns.parsed_option()?,
+                timeout: columns.duration_option()?,
+                idle_timeout: columns.duration_option()?,
+            },
+        },
+        retry_of: columns.parsed_option()?,
+        version: columns.whole()?,
+        attempt: columns.whole()?,
+        fence: Fence(columns.whole()?),
+        state: state(columns)?,
+        facts: facts(columns)?,
+        created_at: columns.time()?,
+        started_at: columns.time_option()?,
+        updated_at: columns.time()?,
+    })
+}
+
+fn state(columns: &mut Columns<'_, '_>) -> Result<State, StoreError> {
+    let status: Status = columns.parsed()?;
+    let not_before = columns.time_option()?;
+    let reason: Option<Reason> = columns.parsed_option()?;
+    let phase: Option<Phase> = columns.parsed_option()?;
+    let lease_until = columns.time_option()?;
+    let cancel_requested_at = columns.time_option()?;
+    let ended_at = columns.time_option()?;
+    let error: Option<String> = columns.take()?;
+    Ok(match status {
+        Status::Queued => State::Queued { not_before, reason },
+        Status::Running => State::Running {
+            phase: Columns::required(phase, "a phase")?,
+            lease_until: Columns::required(lease_until, "a lease")?,
+            cancel_requested_at,
+        },
+        Status::Completed => State::Completed {
+            at: Columns::required(ended_at, "an end")?,
+        },
+        Status::Failed => State::Failed {
+            at: Columns::required(ended_at, "an end")?,
+            reason: Columns::required(reason, "a reason")?,
+            error: Columns::required(error, "an error")?,
+        },
+        Status::Cancelled => State::Cancelled {
+            at: Columns::required(ended_at, "an end")?,
+            requested_at: Columns::required(cancel_requested_at, "a request")?,
+        },
+    })
+}
+
+fn facts(columns: &mut Columns<'_, '_>) -> Result<Facts, StoreError> {
+    Ok(Facts {
+        base_commit: columns.parsed_option()?,
+        head_commit: columns.parsed_option()?,
+        saved_ref: columns.take()?,
+        worktree_path: columns.path_option()?,
+        exit_code: columns.whole_option()?,
+        pull_request: {
+            let number = columns.whole_option()?;
+            let url: Option<String> = columns.take()?;
+            number
+                .zip(url)
+                .map(|(number, url)| PullRequest { number, url })
+        },
+        files_changed: columns.whole_option()?,
+        session_id: columns.take()?,
+        model: columns.take()?,
+        cli_version: columns.take()?,
+        num_turns: columns.whole_option()?,
+        cost_usd: columns.take()?,
+    })
+}
+
+/// How many values [`changing`] gives.
+pub(crate) const CHANGING: usize = 27;
+
+/// The values of a job that change, in the order of the statements in `jobs.rs`.
+pub(crate) fn changing(job: &Job) -> Result<[Cell<'_>; CHANGING], StoreError> {
+    let facts = &job.facts;
+    let pull_request = facts.pull_request.as_ref();
+    let (lease_until, cancel_requested_at) = running_times(&job.state);
+    Ok([
+        whole(job.version)?,
+        int(i64::from(job.attempt)),
+        whole(job.fence.0)?,
+        text(job.state.status().as_str()),
+        int(i64::from(is_ready(job))),
+        option(not_before(&job.state), |at| int(micros(at))),
+        option(job.state.reason(), |reason| text(reason.code())),
+        option(phase(&job.state), |phase| text(phase.as_str())),
+        option(lease_until, |at| int(micros(at))),
+        option(cancel_requested_at, |at| int(micros(at))),
+        option(job.state.ended_at(), |at| int(micros(at))),
+        option(error(&job.state), text),
+        option(facts.base_commit.as_ref(), |id| text(id.as_str())),
+        option(facts.head_commit.as_ref(), |id| text(id.as_str())),
+        option(facts.saved_ref.as_deref(), text),
+        option(facts.worktree_path.as_deref(), path),
+        option(facts.exit_code, |code| int(i64::from(code))),
+        whole_option(pull_request.map(|pull| pull.number))?,
+        option(pull_request, |pull| text(&pull.url)),
+        whole_option(facts.files_changed)?,
+        option(facts.session_id.as_deref(), text),
+        option(facts.model.as_deref(), text),
+        option(facts.cli_version.as_deref(), text),
+        whole_option(facts.num_turns)?,
+        option(facts.cost_usd, |cost| Cell::Owned(Value::Real(cost))),
+        option(job.started_at, |at| int(micros(at))),
+        int(micros(job.updated_at)),
+    ])
+}
+
+/// How many values [`fixed`] gives.
+pub(crate) const FIXED: usize = 12;
+
+/// The values of a job that never change, without the prompt, in the order of `jobs.rs`.
+pub(crate) fn fixed(job: &Job) -> [Cell<'_>; FIXED] {
+    let spec = &job.spec;
+    let options = &spec.options;
+    [
+        owned(&job.id),
+        owned(&job.client_id),
+        text(spec.branch.as_str()),
+        option(spec.title.as_deref(), text),
+        option(spec.os_feature_id.as_deref(), text),
+        option(spec.callback_url.as_ref(), |url| text(url.as_str())),
+        option(options.model.as_deref(), text),
+        option(options.permission_mode, |mode| text(mode.as_str())),
+        option(options.timeout, |time| int(duration(time))),
+        option(options.idle_timeout, |time| int(duration(time))),
+        option(job.retry_of.as_ref(), owned),
+        int(micros(job.created_at)),
+    ]
+}
+
+/// Whether the job can be claimed as of its last change.
+fn is_ready(job: &Job) -> bool {
+    matches!(job.state, State::Queued { .. })
+        && not_before(&job.state).is_none_or(|at| micros(at) <= micros(job.updated_at))
+}
+
+const fn not_before(state: &State) -> Option<Timestamp> {
+    match state {
+        State::Queued { not_before, .. } => *not_before,
+        _ => None,
+    }
+}
+
+const fn phase(state: &State) -> Option<Phase> {
+    match state {
+        State::Running { phase, .. } => Some(*phase),
+        _ => None,
+    }
+}
+
+fn error(state: &State) -> Option<&str> {
+    match state {
+        State::Failed { error, .. } => Some(error),
+        _ => None,
+    }
+}
+
+/// When the lease runs out, and when the cancellation was asked for.
+const fn running_times(state: &State) -> (Option<Timestamp>, Option<Timestamp>) {
+    match state {
+        State::Running {
+            lease_until,
+            cancel_requested_at,
+            ..
+        } => (Some(*lease_until), *cancel_requested_at),
+        State::Cancelled { requested_at, .. } => (None, Some(*requested_at)),
+        _ => (None, None),
+    }
+}
+
+/// Times are stored to the microsecond.
+pub(crate) fn micros(at: Timestamp) -> i64 {
+    at.as_microsecond()
+}
+
+fn duration(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn option<'a, T>(value: Option<T>, cell: impl FnOnce(T) -> Cell<'a>) -> Cell<'a> {
+    value.map_or(Cell::Owned(Value::Null), cell)
+}
+
+pub(crate) const fn int<'a>(number: i64) -> Cell<'a> {
+    Cell::Owned(Value::Integer(number))
+}
+
+pub(crate) const fn text(text: &str) -> Cell<'_> {
+    Cell::Borrowed(ValueRef::Text(text.as_bytes()))
+}
+
+/// An id.
+pub(crate) fn owned<'a>(id: &impl Display) -> Cell<'a> {
+    Cell::Owned(Value::Text(id.to_string()))
+}
+
+fn path(path: &Path) -> Cell<'_> {
+    path.to_str().map_or_else(
+        || Cell::Borrowed(ValueRef::Blob(path.as_os_str().as_bytes())),
+        text,
+    )
+}
+
+/// SQLite's numbers are signed.
+pub(crate) fn whole<'a>(number: u64) -> Result<Cell<'a>, StoreError> {
+    i64::try_from(number)
+        .map(int)
+        .map_err(|_| StoreError::Internal(format!("{number} is too large to be stored")))
+}
+
+fn whole_option<'a>(number: Option<u64>) -> Result<Cell<'a>, StoreError> {
+    number.map_or(Ok(Cell::Owned(Value::Null)), whole)
+}
