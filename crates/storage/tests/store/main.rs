@@ -1,0 +1,14 @@
+//! What a store promises, whatever database is under it, and (in `group` and `opening`) what
+//! SQLite's promises besides. Only `kit` knows how to open a store.
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
+mod claiming;
+mod clients;
+mod counters;
+mod group;
+mod jobs;
+mod kit;
+mod lists;
+mod opening;
+mod outbox;
+mod samples;

@@ -1,0 +1,70 @@
+//! Clients and jobs to test with, and what becomes of them.
+
+use agent_domain::{
+    Client, ClientId, Event, Facts, Fence, Job, JobId, JobSpec, RepoSlug, RunOptions, State,
+    Timestamp, apply,
+};
+use agent_storage::Change;
+
+pub(crate) fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+pub(crate) fn bytes(number: u64) -> [u8; 16] {
+    u128::from(number).to_be_bytes()
+}
+
+pub(crate) fn client(number: u64) -> Client {
+    Client {
+        id: ClientId::from_bytes(bytes(number)),
+        os_client_id: Some(format!("os-{number}")),
+        name: format!("Client {number}"),
+        repo: RepoSlug::new("Org", &format!("Repo-{number}")).unwrap(),
+        default_branch: "main".parse().unwrap(),
+        created_at: at(1),
+        updated_at: at(1),
+    }
+}
+
+/// A queued job with a branch of its own.
+pub(crate) fn job(number: u64, client: &Client) -> Job {
+    Job {
+        id: JobId::from_bytes(bytes(number)),
+        client_id: client.id,
+        spec: JobSpec {
+            prompt: format!("do {number}").into(),
+            branch: format!("job-{number}").parse().unwrap(),
+            title: None,
+            os_feature_id: None,
+            callback_url: None,
+            options: RunOptions::default(),
+        },
+        retry_of: None,
+        version: 0,
+        attempt: 0,
+        fence: Fence(0),
+        state: State::Queued {
+            not_before: None,
+            reason: None,
+        },
+        facts: Facts::default(),
+        created_at: at(10),
+        started_at: None,
+        updated_at: at(10),
+    }
+}
+
+/// What `event` makes of `job`, ready to be committed.
+pub(crate) fn change(job: &Job, event: Event, now: Timestamp) -> Change {
+    let next = apply(job, event, now).unwrap();
+    Change {
+        job: next.job,
+        event: next.event,
+        delivery: None,
+    }
+}
+
+pub(crate) fn claimed(job: &Job, now: Timestamp) -> Change {
+    let lease_until = now;
+    change(job, Event::Claimed { lease_until }, now)
+}
