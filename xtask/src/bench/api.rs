@@ -1,0 +1,298 @@
+//! `bench api`: requests a second and latencies, with few and with many jobs in the database.
+//!
+//! Two servers run side by side, one with 100 jobs and one with many, and are measured in turns,
+//! so that whatever the machine does meanwhile meets both. In each the only slot is held by an
+//! agent that never ends, so every other unfinished job stays queued.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use agent_tests::repo::BareRepo;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::fill::{self, Filled};
+use super::http::{Connection, Request};
+use super::load::{Load, Outcome};
+use super::series::Series;
+use super::server::{self, Server, TOKEN};
+use super::table::Table;
+use super::{baseline, long_answer, print_aim, programs};
+
+/// Jobs in the small database.
+const FEW: u32 = 100;
+/// Queued jobs among them, in both: what `GET /queue` shows, beside the one that runs.
+const QUEUED: u32 = 19;
+const CONNECTIONS: [usize; 3] = [1, 8, 64];
+/// Turns of each server at each measurement.
+const ROUNDS: usize = 3;
+/// Bounds of one turn.
+const READ_TIME: Duration = Duration::from_millis(400);
+const POST_TIME: Duration = Duration::from_secs(1);
+const MOST: u64 = 50_000;
+/// A job that does not start by then never will.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// POST at 64 connections, against one commit for each request.
+const POST_AIM: f64 = 5.0;
+/// Any read with many jobs, against the same read with few.
+const READ_AIM: f64 = 1.5;
+
+/// Stands in for the CLI: says its version, and otherwise does nothing for half an hour.
+const IDLE_CLAUDE: &str = "#!/bin/sh
+case $1 in
+    --version) echo '2.1.0 (Claude Code)' ;;
+    auth) echo '{\"loggedIn\": true}' ;;
+    *) exec sleep 1800 ;;
+esac
+";
+
+/// What `bench api` is told.
+#[derive(Debug, Args)]
+pub(crate) struct ApiBench {
+    /// How many jobs the large database holds.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
+    jobs: u32,
+}
+
+impl ApiBench {
+    /// Measures and prints.
+    pub(crate) fn run(&self) -> Result<()> {
+        let [program] = programs::build(["agent-server"])?;
+        let dir = programs::scratch(&program)?;
+        let claude = dir.path().join("claude");
+        fs::write(&claude, IDLE_CLAUDE)?;
+        fs::set_permissions(&claude, fs::Permissions::from_mode(0o755))?;
+        let start = |name, jobs| Side::start(&program, &claude, &dir.path().join(name), jobs);
+        let sides = [start("few", FEW)?, start("many", self.jobs)?];
+        let slowest = self.reads(&sides)?;
+        let factor = self.posts(&sides, &dir.path().join("baseline.db"))?;
+        long_answer::run(&sides[1].server, &sides[1].filled.jobs[0])?;
+        for side in sides {
+            side.server.stop()?;
+        }
+        print_aim(
+            "POST at 64 connections / one commit a request, at least 5",
+            factor,
+            factor >= POST_AIM,
+        );
+        let (ratio, name) = slowest;
+        let aim = format!(
+            "slowest read ({name}), {} / {FEW} jobs, medians, at most 1.5",
+            self.jobs
+        );
+        print_aim(&aim, ratio, ratio <= READ_AIM);
+        Ok(())
+    }
+
+    /// Measures every read; returns the worst ratio and its name.
+    fn reads(&self, sides: &[Side; 2]) -> Result<(f64, String)> {
+        let mut table = self.table("many/few");
+        let mut slowest = (0.0, String::new());
+        for (name, request) in READS {
+            for connections in CONNECTIONS {
+                let load = Load {
+                    connections,
+                    time: READ_TIME,
+                    most: MOST,
+                };
+                let outcomes = in_turns(sides, |side| side.load(load, request))?;
+                let ratio = outcomes[1].micros.median() / outcomes[0].micros.median();
+                if ratio > slowest.0 {
+                    slowest = (ratio, format!("{name} at {connections}"));
+                }
+                add_row(&mut table, name, connections, &outcomes, ratio);
+            }
+        }
+        table.print("Reads; latencies in microseconds");
+        Ok(slowest)
+    }
+
+    /// Measures durable POSTs; returns how many times the disk's commits they are at the most
+    /// connections, with many jobs.
+    fn posts(&self, sides: &[Side; 2], database: &Path) -> Result<f64> {
+        let mut table = self.table("many/few");
+        let mut commits = Series::default();
+        let mut factor = 0.0;
+        for connections in CONNECTIONS {
+            let load = Load {
+                connections,
+                time: POST_TIME,
+                most: MOST,
+            };
+            let outcomes = in_turns(sides, |side| {
+                commits.push(baseline::commits_a_second(database, &prompt(), POST_TIME)?);
+                side.load(load, Side::post)
+            })?;
+            let ratio = outcomes[1].micros.median() / outcomes[0].micros.median();
+            add_row(&mut table, "POST /jobs", connections, &outcomes, ratio);
+            factor = outcomes[1].rate.median() / commits.median();
+        }
+        table.print("Durable writes; latencies in microseconds");
+        println!(
+            "One commit a request, one thread, same disk: {:.0} a second\n",
+            commits.median()
+        );
+        Ok(factor)
+    }
+
+    fn table(&self, ratio: &str) -> Table {
+        let many = self.jobs;
+        let (few_rate, many_rate) = (format!("{FEW}: req/s"), format!("{many}: req/s"));
+        Table::new(&[
+            "", "conn", &few_rate, "p50", "p99", &many_rate, "p50", "p99", ratio,
+        ])
+    }
+}
+
+fn add_row(table: &mut Table, name: &str, connections: usize, outcomes: &[Outcome; 2], ratio: f64) {
+    let cells = outcomes.iter().flat_map(|outcome| {
+        let micros = &outcome.micros;
+        [outcome.rate.median(), micros.median(), micros.p99()].map(|value| format!("{value:.0}"))
+    });
+    let cells = std::iter::once(connections.to_string()).chain(cells);
+    table.row(name, cells.chain([format!("{ratio:.2}")]));
+}
+
+/// Measures both sides one after the other, several times.
+fn in_turns(
+    sides: &[Side; 2],
+    mut measure: impl FnMut(&Side) -> Result<Outcome>,
+) -> Result<[Outcome; 2]> {
+    let mut outcomes = [Outcome::default(), Outcome::default()];
+    for _ in 0..ROUNDS {
+        for (side, outcome) in sides.iter().zip(&mut outcomes) {
+            outcome.append(measure(side)?);
+        }
+    }
+    Ok(outcomes)
+}
+
+type MakeRequest = fn(&Side, u64) -> Request;
+
+/// Every read, with the same number of rows in its answer whatever the size of the database.
+const READS: [(&str, MakeRequest); 9] = [
+    ("GET /jobs/:id", |side, number| {
+        Request::get(format!("/jobs/{}", side.job(number)))
+    }),
+    ("GET /jobs/:id/history", |side, number| {
+        Request::get(format!("/jobs/{}/history", side.job(number)))
+    }),
+    ("GET /jobs", |_, _| Request::get("/jobs")),
+    ("GET /jobs?status=failed", |_, _| {
+        Request::get("/jobs?status=failed&limit=10")
+    }),
+    ("GET /jobs?status=..&clientId=..", |side, number| {
+        let client = side.client(number);
+        Request::get(format!(
+            "/jobs?status=completed,failed&clientId={client}&limit=10"
+        ))
+    }),
+    ("GET /queue", |_, _| Request::get("/queue")),
+    ("GET /health", |_, _| Request::get("/health")),
+    ("GET /clients", |_, _| Request::get("/clients")),
+    ("GET /clients/:id", |side, number| {
+        Request::get(format!("/clients/{}", side.client(number)))
+    }),
+];
+
+/// About as long as what people ask for.
+fn prompt() -> String {
+    "Read the open issue, find its cause, and mend it with a test. ".repeat(4)
+}
+
+/// A server with its database.
+struct Side {
+    server: Server,
+    filled: Filled,
+    /// The client whose mirror is there.
+    client: String,
+    /// Makes branch names unique.
+    branches: AtomicU64,
+}
+
+impl Side {
+    fn start(program: &Path, claude: &Path, root: &Path, jobs: u32) -> Result<Self> {
+        server::prepare_home(root)?;
+        BareRepo::create(&root.join("remote"), "acme", "app")?;
+        let settings = [
+            ("CLAUDE_BIN", claude.as_os_str()),
+            ("MAX_CONCURRENT_JOBS", "1".as_ref()),
+            ("JOB_IDLE_TIMEOUT_SECONDS", "3600".as_ref()),
+        ];
+        // Once to create the database, so that its rows can be written.
+        Server::start(program, root, &settings)?.stop()?;
+        let filled = fill::fill(&root.join("data/agent.db"), jobs - QUEUED - 1, &prompt())?;
+        let server = Server::start(program, root, &settings)?;
+        let mut side = Self {
+            server,
+            filled,
+            client: String::new(),
+            branches: AtomicU64::new(0),
+        };
+        side.hold_slot()?;
+        Ok(side)
+    }
+
+    /// Lets the first job run for ever, and queues some behind it.
+    fn hold_slot(&mut self) -> Result<()> {
+        let mut connection = self.server.connect()?;
+        let body = json!({
+            "githubOrg": "acme", "githubRepo": "app", "prompt": prompt(), "branchName": "bench/held",
+        });
+        let created = connection.json(&Request::post("/jobs", &body))?;
+        let text = |name: &str| {
+            created[name]
+                .as_str()
+                .map(str::to_owned)
+                .context("a job without ids")
+        };
+        self.client = text("clientId")?;
+        wait_for_agent(&mut connection, &text("id")?)?;
+        for number in 0..QUEUED {
+            connection.ask(&self.post(number.into()))?;
+        }
+        Ok(())
+    }
+
+    fn load(&self, load: Load, request: MakeRequest) -> Result<Outcome> {
+        load.run(self.server.address(), TOKEN, &|number| {
+            request(self, number)
+        })
+    }
+
+    fn post(&self, _number: u64) -> Request {
+        let number = self.branches.fetch_add(1, Ordering::Relaxed);
+        let body = json!({
+            "clientId": self.client, "prompt": prompt(), "branchName": format!("bench/{number}"),
+        });
+        Request::post("/jobs", &body)
+    }
+
+    fn job(&self, number: u64) -> &str {
+        &self.filled.jobs[fill::scattered(number, self.filled.jobs.len())]
+    }
+
+    fn client(&self, number: u64) -> &str {
+        &self.filled.clients[fill::scattered(number, self.filled.clients.len())]
+    }
+}
+
+fn wait_for_agent(connection: &mut Connection, job: &str) -> Result<()> {
+    let began = Instant::now();
+    let request = Request::get(format!("/jobs/{job}"));
+    loop {
+        let found: Value = connection.json(&request)?;
+        if found["phase"] == "agent" {
+            return Ok(());
+        }
+        if began.elapsed() > PATIENCE || found["completedAt"].is_string() {
+            bail!("the job that is to hold the slot does not run: {found}");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,171 @@
+//! Load: connections that each ask again as soon as they have an answer.
+
+use std::net::SocketAddr;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+
+use super::http::{Connection, Request};
+use super::series::Series;
+
+/// How much load, bounded in time and in number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    /// How many connections, each with a thread of its own.
+    pub(crate) connections: usize,
+    /// No request begins after this time.
+    pub(crate) time: Duration,
+    /// No more requests than this.
+    pub(crate) most: u64,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Outcome {
+    /// Time of each request, in microseconds.
+    pub(crate) micros: Series,
+    /// Requests a second over all connections, one value a round.
+    pub(crate) rate: Series,
+}
+
+impl Outcome {
+    /// Adds another round.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.micros.append(other.micros);
+        self.rate.append(other.rate);
+    }
+}
+
+impl Load {
+    /// Puts the load on a server; `request` makes the request of a number. Any answer but 2xx is
+    /// an error.
+    pub(crate) fn run(
+        &self,
+        address: SocketAddr,
+        token: &str,
+        request: &(dyn Fn(u64) -> Request + Sync),
+    ) -> Result<Outcome> {
+        let connect = |_| Connection::open(address, token);
+        let connections = (0..self.connections)
+            .map(connect)
+            .collect::<Result<Vec<_>>>()?;
+        let (next, start) = (AtomicU64::new(0), Barrier::new(self.connections));
+        let (next, start) = (&next, &start);
+        let began = Instant::now();
+        let series = thread::scope(|scope| {
+            let threads: Vec<_> = connections
+                .into_iter()
+                .map(|connection| {
+                    scope.spawn(move || self.ask_again(connection, next, start, request))
+                })
+                .collect();
+            let joined = threads.into_iter().map(|one| match one.join() {
+                Ok(series) => series,
+                Err(_) => Err(anyhow!("a thread of the load generator panicked")),
+            });
+            joined.collect::<Result<Vec<_>>>()
+        })?;
+        let elapsed = began.elapsed();
+        let mut micros = Series::default();
+        for one in series {
+            micros.append(one);
+        }
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a count of requests is far below 2^52"
+        )]
+        let rate = micros.len() as f64 / elapsed.as_secs_f64();
+        Ok(Outcome {
+            micros,
+            rate: [rate].into_iter().collect(),
+        })
+    }
+
+    fn ask_again(
+        &self,
+        mut connection: Connection,
+        next: &AtomicU64,
+        start: &Barrier,
+        request: &(dyn Fn(u64) -> Request + Sync),
+    ) -> Result<Series> {
+        let mut micros = Series::default();
+        start.wait();
+        let end = Instant::now() + self.time;
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= self.most {
+                return Ok(micros);
+            }
+            let request = request(number);
+            let asked = Instant::now();
+            if asked >= end {
+                return Ok(micros);
+            }
+            connection.ask(&request)?;
+            micros.push(asked.elapsed().as_secs_f64() * 1e6);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::{TcpListener, TcpStream};
+
+    /// Answers every request that has no body, until the client goes away.
+    fn answer_all(stream: TcpStream, answer: &str) {
+        let mut writing = stream.try_clone().unwrap();
+        let is_end = |line: &std::io::Result<String>| line.as_ref().is_ok_and(String::is_empty);
+        for _ in BufReader::new(stream).lines().filter(is_end) {
+            writing.write_all(answer.as_bytes()).unwrap();
+        }
+    }
+
+    fn serve(connections: usize, answer: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming().take(connections) {
+                thread::spawn(move || answer_all(stream.unwrap(), answer));
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn every_number_is_asked_for_once_and_the_load_ends_at_its_bound() {
+        let address = serve(4, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        let seen = AtomicU64::new(0);
+        let request = |number| {
+            seen.fetch_add(number, Ordering::Relaxed);
+            Request::get("/x")
+        };
+        let load = Load {
+            connections: 4,
+            time: Duration::from_secs(30),
+            most: 100,
+        };
+        let outcome = load.run(address, "secret", &request).unwrap();
+        assert_eq!(outcome.micros.len(), 100);
+        assert_eq!(seen.into_inner(), 99 * 100 / 2);
+        assert!(outcome.rate.median() > 0.0);
+    }
+
+    #[test]
+    fn a_refused_request_ends_the_load_with_an_error() {
+        let address = serve(2, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+        let load = Load {
+            connections: 2,
+            time: Duration::from_secs(30),
+            most: 100,
+        };
+        let error = load
+            .run(address, "secret", &|_| Request::get("/x"))
+            .unwrap_err();
+        assert!(error.to_string().contains("503"));
+    }
+}
