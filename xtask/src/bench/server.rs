@@ -180,3 +180,39 @@ fn listening_at(stdout: ChildStdout) -> Result<SocketAddr> {
     });
     Ok(receiver.recv_timeout(PATIENCE)??)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn program(dir: &Path, script: &str) -> PathBuf {
+        let path = dir.join("program");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_stopped_server_takes_along_what_it_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let script =
+            "setsid sleep 60 >/dev/null & echo listening on http://127.0.0.1:9; exec sleep 60";
+        let program = program(dir.path(), script);
+        let root = dir.path().join("root");
+        let server = Server::start(&program, &root, &[]).unwrap();
+        assert_eq!(server.address().to_string(), "127.0.0.1:9");
+        assert!(server.reset_peak().unwrap() > 0 && server.peak().unwrap() > 0);
+        assert_eq!(process::belonging_to(&root).len(), 2);
+        server.stop().unwrap();
+        assert!(process::belonging_to(&root).is_empty());
+    }
+
+    #[test]
+    fn a_server_that_does_not_start_is_quoted() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = program(dir.path(), "echo no disk >&2; exit 1");
+        let error = Server::start(&program, &dir.path().join("root"), &[]).unwrap_err();
+        assert!(error.to_string().contains("no disk"), "{error}");
+    }
+}
