@@ -62,7 +62,9 @@ impl FromStr for BranchName {
 
 fn broken_rule(name: &str) -> Option<&'static str> {
     let forbidden = |c: char| c.is_ascii_control() || " ~^:?*[\\".contains(c);
-    let bad_part = |part: &str| part.is_empty() || part.starts_with('.') || part.ends_with(".lock");
+    let bad_part = |part: &str| {
+        part.is_empty() || part.starts_with('.') || part.strip_suffix(".lock").is_some()
+    };
     if name.chars().any(forbidden) {
         Some("no spaces, control characters or any of ~^:?*[\\")
     } else if name.contains("..") || name.ends_with('.') {

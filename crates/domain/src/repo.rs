@@ -36,8 +36,8 @@ impl RepoSlug {
         let lower = name.to_ascii_lowercase();
         let odd = matches!(name, "." | "..")
             || name.starts_with('-')
-            || lower.ends_with(".git")
-            || lower.ends_with(".lock");
+            || lower.strip_suffix(".git").is_some()
+            || lower.strip_suffix(".lock").is_some();
         if name.is_empty() || name.len() > 100 || odd || !name.chars().all(legal) {
             return Err(RepoSlugError);
         }

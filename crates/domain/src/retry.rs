@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Ids;
+
 /// A fixed list of waits, one per further try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff(pub &'static [Duration]);
@@ -21,11 +23,10 @@ impl Backoff {
 }
 
 /// Spreads `wait` evenly over 80 % to 120 %, so that many failures do not come back at once.
-///
-/// `random` is any evenly spread number, such as eight bytes of a fresh id.
-pub fn jittered(wait: Duration, random: u64) -> Duration {
-    let permille = 800 + random % 401;
-    wait.saturating_mul(u32::try_from(permille).unwrap_or(1000)) / 1000
+pub fn jittered(wait: Duration, ids: &dyn Ids) -> Duration {
+    let [low, high, ..] = ids.fresh();
+    let permille = 800 + u32::from(u16::from_le_bytes([low, high])) % 401;
+    wait.saturating_mul(permille) / 1000
 }
 
 #[cfg(test)]
@@ -43,9 +44,19 @@ mod tests {
 
     #[test]
     fn jitter_stays_within_a_fifth() {
-        for random in [0, 400, 401, u64::MAX] {
-            let wait = jittered(Duration::from_secs(100), random);
-            assert!((80..=120).contains(&wait.as_secs()), "{wait:?}");
+        struct Fixed(u8);
+        impl Ids for Fixed {
+            fn fresh(&self) -> [u8; 16] {
+                [self.0; 16]
+            }
         }
+        let waits: Vec<_> = (0..=255)
+            .map(|n| jittered(Duration::from_secs(100), &Fixed(n)).as_millis())
+            .collect();
+        assert!(
+            waits.iter().all(|wait| (80_000..=120_000).contains(wait)),
+            "{waits:?}"
+        );
+        assert!(waits.iter().max() > Some(&115_000) && waits.iter().min() < Some(&85_000));
     }
 }

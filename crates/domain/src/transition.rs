@@ -128,6 +128,11 @@ fn claimed(job: &Job, lease_until: Timestamp, now: Timestamp) -> Result<Transiti
     next.job.attempt += 1;
     next.job.fence = Fence(job.fence.0 + 1);
     next.job.started_at = job.started_at.or(Some(now));
+    // What an earlier attempt found out is not true of this one, save where its work was kept.
+    next.job.facts = Facts {
+        saved_ref: job.facts.saved_ref.clone(),
+        ..Facts::default()
+    };
     Ok(next)
 }
 

@@ -1,1 +1,35 @@
-//! Placeholder.
+//! The engine: takes jobs in, hands attempts out to workers, takes their reports, sends callbacks.
+//!
+//! [`Engine`] is what an API calls and what a worker sees as its
+//! [`Coordinator`](agent_domain::Coordinator). Every state of a job is decided by
+//! [`agent_domain::apply`], called from one place (`change.rs`), and stored by one operation of the
+//! storage crate; everything else here reads, waits or wakes.
+
+mod cancel;
+mod change;
+mod clients;
+mod coordinator;
+mod engine;
+mod error;
+mod log;
+mod loops;
+mod messages;
+mod outbox;
+mod payload;
+mod queries;
+mod signals;
+mod submit;
+mod system;
+mod views;
+
+pub use agent_storage::{
+    ClientCounts, DeliveryLog, DeliveryState, DeliveryTry, HistoryEntry, JobFilter, JobPage,
+    JobSummary, JobWithClient, QueueView,
+};
+pub use engine::{Engine, EngineConfig, EngineParts};
+pub use error::EngineError;
+pub use system::{RandomIds, SystemClock};
+pub use views::{
+    Accepted, CancelOutcome, ClientDetails, ClientView, CreatedClient, Health, Message, Submission,
+    Synced, Target,
+};

@@ -1,0 +1,168 @@
+//! Clients: list, create with their mirror, change, remove, bring up to date.
+
+use std::sync::Arc;
+
+use agent_domain::{Client, ClientChange, ClientId, NewClient};
+use tokio::sync::Semaphore;
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::views::{ClientDetails, ClientView, CreatedClient, Synced};
+
+/// Repositories brought up to date at the same time: enough to hide network latency, few enough
+/// not to crowd out running jobs.
+const SYNC_CONCURRENCY: usize = 4;
+
+impl Engine {
+    /// Lists all clients, oldest first.
+    pub async fn clients(&self) -> Result<Vec<ClientView>, EngineError> {
+        let clients = self.inner.store.clients().await?;
+        Ok(clients
+            .into_iter()
+            .map(|client| self.view(client))
+            .collect())
+    }
+
+    /// Returns a client with the numbers of its jobs.
+    pub async fn client(&self, id: ClientId) -> Result<ClientDetails, EngineError> {
+        let client = self
+            .inner
+            .store
+            .client(id)
+            .await?
+            .ok_or(EngineError::ClientNotFound)?;
+        let counts = self.inner.store.client_counts(id).await?;
+        let ClientView {
+            client,
+            repo_exists,
+        } = self.view(client);
+        Ok(ClientDetails {
+            client,
+            repo_exists,
+            counts,
+        })
+    }
+
+    /// Creates a client and clones its repository, waiting for the clone for at most
+    /// [`crate::EngineConfig::clone_wait`]; a longer clone goes on behind.
+    pub async fn create_client(&self, new: NewClient) -> Result<CreatedClient, EngineError> {
+        if self.is_draining() {
+            return Err(EngineError::Draining);
+        }
+        let now = self.inner.clock.now();
+        let client = Client {
+            id: ClientId::fresh(self.inner.ids.as_ref()),
+            os_client_id: new.os_client_id,
+            name: new.name,
+            repo: new.repo,
+            default_branch: new.default_branch,
+            created_at: now,
+            updated_at: now,
+        };
+        self.inner.store.insert_client(client.clone()).await?;
+        let clone_error = self.clone_for(&client).await;
+        Ok(CreatedClient {
+            repo_cloned: self.inner.mirrors.exists(&client.repo),
+            clone_error,
+            bare_repo_path: self.inner.mirrors.path(&client.repo),
+            client,
+        })
+    }
+
+    /// Changes a client.
+    pub async fn update_client(
+        &self,
+        id: ClientId,
+        change: ClientChange,
+    ) -> Result<ClientView, EngineError> {
+        let now = self.inner.clock.now();
+        let client = self.inner.store.update_client(id, change, now).await?;
+        Ok(self.view(client.ok_or(EngineError::ClientNotFound)?))
+    }
+
+    /// Removes a client from all lists; its ended jobs stay readable. Returns whether its mirror
+    /// was removed too.
+    pub async fn delete_client(
+        &self,
+        id: ClientId,
+        remove_repo: bool,
+    ) -> Result<bool, EngineError> {
+        let client = self
+            .inner
+            .store
+            .client(id)
+            .await?
+            .ok_or(EngineError::ClientNotFound)?;
+        if !self
+            .inner
+            .store
+            .delete_client(id, self.inner.clock.now())
+            .await?
+        {
+            return Err(EngineError::ClientNotFound);
+        }
+        if !remove_repo {
+            return Ok(false);
+        }
+        match self.inner.mirrors.remove(&client.repo).await {
+            Ok(removed) => Ok(removed),
+            Err(error) => {
+                tracing::warn!(client.repo = %client.repo, %error, "mirror not removed");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Brings the mirrors of all clients up to date.
+    pub async fn sync(&self) -> Result<Vec<Synced>, EngineError> {
+        let gate = Arc::new(Semaphore::new(SYNC_CONCURRENCY));
+        let mut fetches = Vec::new();
+        for client in self.inner.store.clients().await? {
+            let (gate, mirrors) = (Arc::clone(&gate), Arc::clone(&self.inner.mirrors));
+            fetches.push(self.inner.tasks.spawn(async move {
+                let _place = gate.acquire().await;
+                let error = mirrors
+                    .fetch(&client.repo)
+                    .await
+                    .err()
+                    .map(|error| error.to_string());
+                Synced {
+                    repo: client.repo,
+                    error,
+                }
+            }));
+        }
+        let mut synced = Vec::with_capacity(fetches.len());
+        for fetch in fetches {
+            match fetch.await {
+                Ok(one) => synced.push(one),
+                Err(error) => tracing::error!(%error, "a fetch ended abnormally"),
+            }
+        }
+        Ok(synced)
+    }
+
+    fn view(&self, client: Client) -> ClientView {
+        ClientView {
+            repo_exists: self.inner.mirrors.exists(&client.repo),
+            client,
+        }
+    }
+
+    async fn clone_for(&self, client: &Client) -> Option<String> {
+        let (mirrors, repo) = (Arc::clone(&self.inner.mirrors), client.repo.clone());
+        let clone = self.inner.tasks.spawn(async move {
+            let result = mirrors.ensure(&repo).await;
+            if let Err(error) = &result {
+                tracing::warn!(client.repo = %repo, %error, "clone failed");
+            }
+            result
+        });
+        match tokio::time::timeout(self.inner.config.clone_wait, clone).await {
+            Ok(Ok(Ok(()))) => None,
+            Ok(Ok(Err(error))) => Some(error.to_string()),
+            Ok(Err(error)) => Some(format!("the clone ended abnormally: {error}")),
+            Err(_) => Some("the clone takes longer and goes on in the background".to_owned()),
+        }
+    }
+}

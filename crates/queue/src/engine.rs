@@ -1,0 +1,196 @@
+//! The engine's parts, and how it starts and stops.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use agent_domain::{AgentHealth, Clock, Ending, Ids, JobId, Mirrors, Reason, TranscriptReader};
+use agent_storage::Store;
+use agent_webhook::{Cidr, Sender};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::EngineError;
+use crate::signals::Signals;
+
+/// What the engine is told once.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Slots, as health and queue show them.
+    pub max_concurrent: u32,
+    /// Where attempts' logs are, `<logs_dir>/<job>/<attempt>.log`.
+    pub logs_dir: PathBuf,
+    /// How long a lease lasts unless renewed.
+    pub lease: Duration,
+    /// How long creating a client waits for its clone.
+    pub clone_wait: Duration,
+    /// How long cancelling a running job waits for its end.
+    pub cancel_wait: Duration,
+    /// Addresses callbacks may reach although private.
+    pub callback_allow: Vec<Cidr>,
+}
+
+impl EngineConfig {
+    /// The defaults, with logs below `logs_dir`.
+    pub fn new(logs_dir: PathBuf) -> Self {
+        Self {
+            max_concurrent: 2,
+            logs_dir,
+            lease: Duration::from_secs(30),
+            clone_wait: Duration::from_secs(30),
+            cancel_wait: Duration::from_mins(1),
+            callback_allow: Vec::new(),
+        }
+    }
+}
+
+/// What the engine is made of.
+pub struct EngineParts {
+    /// Settings.
+    pub config: EngineConfig,
+    /// Durable state.
+    pub store: Store,
+    /// The clients' repositories.
+    pub mirrors: Arc<dyn Mirrors>,
+    /// Makes the agent's output readable.
+    pub transcript: Arc<dyn TranscriptReader>,
+    /// Sends callbacks.
+    pub sender: Sender,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Fresh ids.
+    pub ids: Arc<dyn Ids>,
+}
+
+/// The engine; cheap to clone, every clone is the same engine.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: EngineConfig,
+    pub(crate) store: Store,
+    pub(crate) mirrors: Arc<dyn Mirrors>,
+    pub(crate) transcript: Arc<dyn TranscriptReader>,
+    pub(crate) sender: Arc<Sender>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn Ids>,
+    pub(crate) signals: Signals,
+    /// Wakes whoever waits for something to claim.
+    pub(crate) ready: Notify,
+    /// Wakes the outbox.
+    pub(crate) outbox: Notify,
+    /// Jobs that were running when the engine started, to be taken up again.
+    pub(crate) interrupted: Mutex<VecDeque<JobId>>,
+    pub(crate) agent: Mutex<AgentSeen>,
+    pub(crate) draining: AtomicBool,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// What is known of the CLI and its login.
+#[derive(Debug, Default)]
+pub(crate) struct AgentSeen {
+    /// As last probed.
+    pub(crate) health: AgentHealth,
+    /// A run was refused for its credentials, and none has succeeded since.
+    pub(crate) refused: bool,
+}
+
+impl Engine {
+    /// Reads what was running when the last server stopped, and starts the background loops.
+    ///
+    /// Must be called inside a tokio runtime.
+    pub async fn start(parts: EngineParts) -> Result<Self, EngineError> {
+        let interrupted = parts
+            .store
+            .running()
+            .await?
+            .iter()
+            .map(|job| job.id)
+            .collect();
+        let inner = Inner {
+            config: parts.config,
+            store: parts.store,
+            mirrors: parts.mirrors,
+            transcript: parts.transcript,
+            sender: Arc::new(parts.sender),
+            clock: parts.clock,
+            ids: parts.ids,
+            signals: Signals::default(),
+            ready: Notify::new(),
+            outbox: Notify::new(),
+            interrupted: Mutex::new(interrupted),
+            agent: Mutex::default(),
+            draining: AtomicBool::new(false),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        let engine = Self {
+            inner: Arc::new(inner),
+        };
+        crate::loops::spawn(&engine);
+        Ok(engine)
+    }
+
+    /// Takes no new work from now on; reads, reports and cancellations go on.
+    pub fn drain(&self) {
+        self.inner.draining.store(true, Ordering::SeqCst);
+        self.inner.ready.notify_waiters();
+    }
+
+    /// Whether [`Engine::drain`] was called.
+    pub fn is_draining(&self) -> bool {
+        self.inner.draining.load(Ordering::SeqCst)
+    }
+
+    /// Ends the background loops; a callback under way is given up to `grace` to end.
+    pub async fn stop(&self, grace: Duration) {
+        self.drain();
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        if tokio::time::timeout(grace, self.inner.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "background work did not end in time; it is taken up again at the next start"
+            );
+        }
+    }
+
+    /// Notes what a run's end says about the login: presence of credentials is no proof that they
+    /// are any good.
+    pub(crate) fn note_login(&self, ending: &Ending) {
+        let refused = match ending {
+            Ending::Completed => false,
+            Ending::Failed {
+                reason: Reason::Auth,
+                ..
+            } => true,
+            _ => return,
+        };
+        self.inner
+            .agent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .refused = refused;
+    }
+
+    pub(crate) fn agent_seen(&self) -> AgentHealth {
+        let seen = self
+            .inner
+            .agent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let authenticated = seen.health.authenticated && !seen.refused;
+        AgentHealth {
+            authenticated,
+            ..seen.health.clone()
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Why the engine refused a request.
+
+use agent_domain::{Class, JobId, Refused, Status};
+use agent_storage::StoreError;
+
+/// Why the engine refused a request; the text is fit to show to a caller.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No such job.
+    #[error("Job not found")]
+    JobNotFound,
+    /// No such client.
+    #[error("Client not found")]
+    ClientNotFound,
+    /// A client with the same unique field is there already.
+    #[error("A client with this {0} exists already")]
+    ClientExists(&'static str),
+    /// The client has unfinished jobs.
+    #[error("Client has unfinished jobs")]
+    ClientBusy,
+    /// An unfinished job of the client has the branch.
+    #[error("Branch {branch} is held by unfinished job {job}")]
+    BranchHeld {
+        /// The branch.
+        branch: String,
+        /// The job that holds it.
+        job: JobId,
+    },
+    /// The remote has the branch, or one it would clash with.
+    #[error("Branch {branch} clashes with {clash}, which the repository has already")]
+    BranchExists {
+        /// The branch.
+        branch: String,
+        /// What is there.
+        clash: String,
+    },
+    /// A field of the request is wrong in a way only the engine can know.
+    #[error("{field} {problem}")]
+    Field {
+        /// The field's public name.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The job has ended.
+    #[error("Job already {0}")]
+    JobEnded(Status),
+    /// The job has not ended yet.
+    #[error("Job is still {0}")]
+    JobUnfinished(Status),
+    /// The server is about to stop.
+    #[error("Server is shutting down and takes no new work")]
+    Draining,
+    /// The log cannot be read.
+    #[error("Log cannot be read: {0}")]
+    Log(#[source] std::io::Error),
+    /// Storage failed.
+    #[error("Storage failed: {0}")]
+    Storage(#[source] StoreError),
+    /// The same row was changed by others too many times in a row.
+    #[error("Job is being changed by others; try again")]
+    Contended,
+}
+
+impl EngineError {
+    /// What kind of error this is.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::JobNotFound | Self::ClientNotFound => Class::NotFound,
+            Self::ClientExists(_)
+            | Self::ClientBusy
+            | Self::BranchHeld { .. }
+            | Self::BranchExists { .. }
+            | Self::JobUnfinished(_) => Class::Conflict,
+            // The specification answers 400, not 409, when an ended job is cancelled.
+            Self::Field { .. } | Self::JobEnded(_) => Class::Invalid,
+            Self::Draining | Self::Contended => Class::Unavailable,
+            Self::Log(_) => Class::Bug,
+            Self::Storage(error) => error.class(),
+        }
+    }
+
+    /// The stable public code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::JobNotFound => "job_not_found",
+            Self::ClientNotFound => "client_not_found",
+            Self::ClientExists(_) => "client_exists",
+            Self::ClientBusy => "client_busy",
+            Self::BranchHeld { .. } | Self::BranchExists { .. } => "branch_exists",
+            Self::Field { .. } => "invalid_field",
+            Self::JobEnded(_) => "job_ended",
+            Self::JobUnfinished(_) => "job_unfinished",
+            Self::Draining => "draining",
+            Self::Log(_) => "log_unreadable",
+            Self::Storage(error) if error.class() == Class::Unavailable => "storage_unavailable",
+            Self::Storage(_) => "storage_failed",
+            Self::Contended => "contended",
+        }
+    }
+
+    /// The public name of the field that is wrong, where it is one.
+    pub const fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::Field { field, .. } => Some(field),
+            Self::BranchHeld { .. } | Self::BranchExists { .. } => Some("branchName"),
+            _ => None,
+        }
+    }
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Taken { what } => Self::ClientExists(what),
+            StoreError::ClientBusy => Self::ClientBusy,
+            StoreError::ClientGone => Self::ClientNotFound,
+            other => Self::Storage(other),
+        }
+    }
+}
+
+impl From<Refused> for EngineError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Ended(status) => Self::JobEnded(status),
+            Refused::Unfit(status) => Self::JobUnfinished(status),
+            Refused::Stale => Self::Contended,
+        }
+    }
+}

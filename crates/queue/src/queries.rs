@@ -1,0 +1,64 @@
+//! Reads.
+
+use agent_domain::JobId;
+use agent_storage::{DeliveryLog, HistoryEntry, JobFilter, JobPage, JobWithClient, QueueView};
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::views::Health;
+
+impl Engine {
+    /// Lists jobs, newest first.
+    pub async fn jobs(&self, filter: JobFilter) -> Result<JobPage, EngineError> {
+        Ok(self.inner.store.list_jobs(filter).await?)
+    }
+
+    /// Returns a job and its client.
+    pub async fn job(&self, id: JobId) -> Result<JobWithClient, EngineError> {
+        self.inner
+            .store
+            .job(id)
+            .await?
+            .ok_or(EngineError::JobNotFound)
+    }
+
+    /// Returns what happened to a job, oldest first.
+    pub async fn history(&self, id: JobId) -> Result<Vec<HistoryEntry>, EngineError> {
+        self.job(id).await?;
+        Ok(self.inner.store.history(id).await?)
+    }
+
+    /// Returns a job's callbacks with every try.
+    pub async fn deliveries(&self, id: JobId) -> Result<Vec<DeliveryLog>, EngineError> {
+        self.job(id).await?;
+        Ok(self.inner.store.deliveries_of(id).await?)
+    }
+
+    /// Returns what runs, and the first `limit` of what waits.
+    pub async fn queue(&self, limit: u32) -> Result<QueueView, EngineError> {
+        Ok(self.inner.store.queue(limit).await?)
+    }
+
+    /// Slots of the built-in worker.
+    pub fn max_concurrent(&self) -> u32 {
+        self.inner.config.max_concurrent
+    }
+
+    /// Returns how the engine is; never waits for a process.
+    pub async fn health(&self) -> Result<Health, EngineError> {
+        let counts = self.inner.store.counts().await?;
+        Ok(Health {
+            running: counts.running,
+            ready: counts.ready,
+            parked: counts.parked,
+            max_concurrent: self.inner.config.max_concurrent,
+            agent: self.agent_seen(),
+            draining: self.is_draining(),
+        })
+    }
+
+    /// The current time, by the clock the engine was given.
+    pub fn now(&self) -> agent_domain::Timestamp {
+        self.inner.clock.now()
+    }
+}

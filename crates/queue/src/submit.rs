@@ -1,0 +1,244 @@
+//! Taking jobs in: new ones, and repeats of ended ones.
+
+use agent_domain::{
+    BranchName, Client, ClientId, Facts, Fence, Job, JobId, JobSpec, RepoSlug, State,
+};
+use agent_storage::{NewJob, StoreError};
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::views::{Accepted, Submission, Target};
+
+/// How many names a retry tries for its branch before it gives up.
+const RETRY_NAMES_MAX: u32 = 1000;
+
+impl Engine {
+    /// Takes a job in. Once this returns, no crash of anything loses it.
+    pub async fn submit(&self, submission: Submission) -> Result<Accepted, EngineError> {
+        self.refuse_while_draining()?;
+        let (client, is_new) = match submission.target {
+            Target::Client(id) => (
+                self.inner
+                    .store
+                    .client(id)
+                    .await?
+                    .ok_or(EngineError::ClientNotFound)?,
+                false,
+            ),
+            Target::Repo(repo) => match self.inner.store.client_by_repo(&repo).await? {
+                Some(client) => (client, false),
+                None => (self.fresh_client(&repo)?, true),
+            },
+        };
+        self.check_callback(&submission.spec)?;
+        self.check_branch(&client, &submission.spec.branch).await?;
+        let accepted = self
+            .store_job(&client, is_new, submission.spec, None)
+            .await?;
+        tracing::info!(job.id = %accepted.id, client.repo = %client.repo, "job queued");
+        Ok(accepted)
+    }
+
+    /// Takes the work of an ended job in again as a new job, on the same branch while that is
+    /// free, else on `<branch>-retry-<n>`.
+    pub async fn retry(&self, id: JobId) -> Result<Accepted, EngineError> {
+        self.refuse_while_draining()?;
+        let found = self
+            .inner
+            .store
+            .job(id)
+            .await?
+            .ok_or(EngineError::JobNotFound)?;
+        let status = found.job.state.status();
+        if !status.is_terminal() {
+            return Err(EngineError::JobUnfinished(status));
+        }
+        let client = self.inner.store.client(found.client.id).await?;
+        let client = client.ok_or(EngineError::ClientNotFound)?;
+        let wanted = found.job.spec.branch.clone();
+        let root = retry_root(&wanted, found.job.retry_of.is_some());
+        for n in 0..RETRY_NAMES_MAX {
+            let Ok(branch) = retry_name(&wanted, &root, n) else {
+                break;
+            };
+            let spec = JobSpec {
+                branch,
+                ..found.job.spec.clone()
+            };
+            match self.check_branch(&client, &spec.branch).await {
+                Err(EngineError::BranchExists { .. }) => continue,
+                other => other?,
+            }
+            match self.store_job(&client, false, spec, Some(id)).await {
+                Err(EngineError::BranchHeld { .. }) => {}
+                other => return other,
+            }
+        }
+        let problem = "has no free name for a retry".to_owned();
+        Err(EngineError::Field {
+            field: "branchName",
+            problem,
+        })
+    }
+
+    fn refuse_while_draining(&self) -> Result<(), EngineError> {
+        if self.is_draining() {
+            Err(EngineError::Draining)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn fresh_client(&self, repo: &RepoSlug) -> Result<Client, EngineError> {
+        let now = self.inner.clock.now();
+        let default_branch = "main".parse().map_err(|_| EngineError::ClientNotFound)?;
+        Ok(Client {
+            id: ClientId::fresh(self.inner.ids.as_ref()),
+            os_client_id: None,
+            name: repo.repo().to_owned(),
+            repo: repo.clone(),
+            default_branch,
+            created_at: now,
+            updated_at: now,
+        })
+    }
+
+    fn check_callback(&self, spec: &JobSpec) -> Result<(), EngineError> {
+        let Some(url) = &spec.callback_url else {
+            return Ok(());
+        };
+        agent_webhook::check_literal(url, &self.inner.config.callback_allow).map_err(|error| {
+            EngineError::Field {
+                field: "osCallbackUrl",
+                problem: error.to_string(),
+            }
+        })
+    }
+
+    async fn check_branch(&self, client: &Client, branch: &BranchName) -> Result<(), EngineError> {
+        if *branch == client.default_branch {
+            let problem = format!("is the client's default branch, {branch}");
+            return Err(EngineError::Field {
+                field: "branchName",
+                problem,
+            });
+        }
+        match self
+            .inner
+            .mirrors
+            .clashing_branch(&client.repo, branch)
+            .await
+        {
+            Some(clash) => Err(EngineError::BranchExists {
+                branch: branch.to_string(),
+                clash,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    async fn store_job(
+        &self,
+        client: &Client,
+        is_new: bool,
+        spec: JobSpec,
+        retry_of: Option<JobId>,
+    ) -> Result<Accepted, EngineError> {
+        let now = self.inner.clock.now();
+        let branch = spec.branch.clone();
+        let job = Job {
+            id: JobId::fresh(self.inner.ids.as_ref()),
+            client_id: client.id,
+            spec,
+            retry_of,
+            version: 0,
+            attempt: 0,
+            fence: Fence(0),
+            state: State::Queued {
+                not_before: None,
+                reason: None,
+            },
+            facts: Facts::default(),
+            created_at: now,
+            started_at: None,
+            updated_at: now,
+        };
+        let id = job.id;
+        let create_client = is_new.then(|| client.clone());
+        let created = self
+            .inner
+            .store
+            .create_job(NewJob { job, create_client })
+            .await;
+        let created = created.map_err(|error| match error {
+            StoreError::BranchHeld(job) => EngineError::BranchHeld {
+                branch: branch.to_string(),
+                job,
+            },
+            other => other.into(),
+        })?;
+        self.inner.ready.notify_waiters();
+        let (client_id, position) = (created.client_id, created.position);
+        Ok(Accepted {
+            id,
+            client_id,
+            position,
+            branch,
+            created_at: now,
+        })
+    }
+}
+
+/// The name without the suffix that an earlier retry gave it.
+fn retry_root(branch: &BranchName, is_retry: bool) -> String {
+    let name = branch.as_str();
+    match name.rsplit_once("-retry-") {
+        Some((root, n))
+            if is_retry && !root.is_empty() && n.bytes().all(|b| b.is_ascii_digit()) =>
+        {
+            root.to_owned()
+        }
+        _ => name.to_owned(),
+    }
+}
+
+fn retry_name(
+    wanted: &BranchName,
+    root: &str,
+    n: u32,
+) -> Result<BranchName, agent_domain::BranchNameError> {
+    if n == 0 {
+        Ok(wanted.clone())
+    } else {
+        format!("{root}-retry-{n}").parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn branch(name: &str) -> BranchName {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn a_retry_asks_for_the_same_name_first_and_then_counts() {
+        let wanted = branch("feature/x");
+        let root = retry_root(&wanted, false);
+        let names: Vec<_> = (0..3)
+            .map(|n| retry_name(&wanted, &root, n).unwrap().to_string())
+            .collect();
+        assert_eq!(
+            names,
+            ["feature/x", "feature/x-retry-1", "feature/x-retry-2"]
+        );
+    }
+
+    #[test]
+    fn the_retry_of_a_retry_does_not_pile_up_suffixes() {
+        assert_eq!(retry_root(&branch("x-retry-7"), true), "x");
+        assert_eq!(retry_root(&branch("x-retry-7"), false), "x-retry-7");
+        assert_eq!(retry_root(&branch("x-retry-soon"), true), "x-retry-soon");
+    }
+}
