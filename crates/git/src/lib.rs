@@ -1,1 +1,27 @@
-//! Placeholder.
+//! Git for agent-server: mirrors of remote repositories, workspaces of jobs, commits, pushes.
+//!
+//! Reads go through gix in this process; whatever gix cannot do, or does not do as faithfully,
+//! goes through the `git` command, which `command.rs` alone starts. The disk is the only state:
+//! everything here can be killed at any moment and repeated afterwards.
+
+mod command;
+mod commit;
+mod config;
+mod error;
+mod identity;
+mod lock;
+mod mirror;
+mod mirrors;
+mod push;
+mod refs;
+mod remote;
+mod save;
+mod stale;
+mod trash;
+mod verdict;
+mod workspace;
+mod worktree;
+
+pub use config::{Git, GitConfig, Identity};
+pub use error::GitError;
+pub use worktree::Workspace;

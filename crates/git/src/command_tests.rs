@@ -1,0 +1,160 @@
+//! Tests of how git is started, bounded and ended, with scripts in the place of git.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+use crate::lock::Locks;
+
+/// A directory with a `git` that is the given shell script.
+fn fake(script: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("git");
+    // Written under another name: a file just written to cannot always be run.
+    fs::write(dir.path().join("script"), format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(dir.path().join("script"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(dir.path().join("script"), path).unwrap();
+    dir
+}
+
+fn program(dir: &tempfile::TempDir, secrets: &[&str], timeout: Duration) -> Program {
+    let path = format!("{}:/usr/bin:/bin", dir.path().display());
+    let env = [
+        ("PATH".into(), path.into()),
+        ("GIT_DIR".into(), "/elsewhere".into()),
+        ("LC_MESSAGES".into(), "de_DE.UTF-8".into()),
+    ];
+    let secrets = secrets.iter().map(|secret| (*secret).to_owned()).collect();
+    Program::find(&env, secrets, timeout).unwrap()
+}
+
+const LONG: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn nothing_is_inherited_and_messages_are_english() {
+    let dir = fake("env");
+    let output = program(&dir, &[], LONG).command("x").run().await.unwrap();
+    let env = String::from_utf8(output.stdout).unwrap();
+    let names: Vec<&str> = env
+        .lines()
+        .filter_map(|line| line.split('=').next())
+        .collect();
+    assert!(
+        !names.contains(&"GIT_DIR") && !names.contains(&"LC_MESSAGES"),
+        "{env}"
+    );
+    assert!(!names.contains(&"CARGO_MANIFEST_DIR"), "{env}");
+    assert!(env.contains("LC_ALL=C\n") && env.contains("GIT_TERMINAL_PROMPT=0\n"));
+}
+
+#[tokio::test]
+async fn secrets_are_masked_in_errors() {
+    let dir = fake("echo 'fatal: hunter2 is no good' >&2; exit 128");
+    let program = program(&dir, &["hunter2"], LONG);
+    let error = program.command("x").run_ok().await.err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "git x failed (exit code 128): fatal: *** is no good"
+    );
+}
+
+#[tokio::test]
+async fn output_without_end_is_bounded_and_does_not_block_git() {
+    let dir = fake("head -c 3000000 /dev/zero; head -c 3000000 /dev/zero >&2; echo END >&2");
+    let output = program(&dir, &[], LONG).command("x").run().await.unwrap();
+    assert!(output.success());
+    assert_eq!(output.stdout.len(), STDOUT_MAX);
+    assert!(output.stderr.len() <= 2 * STDERR_MAX && output.stderr.ends_with("END\n"));
+}
+
+#[tokio::test]
+async fn a_child_that_keeps_the_pipes_open_does_not_hold_git_up() {
+    let dir = fake("sleep 60 & echo $!");
+    let output = program(&dir, &[], LONG).command("x").run().await.unwrap();
+    let pid: i32 = String::from_utf8(output.stdout)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    let pid = Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, Signal::KILL).unwrap();
+}
+
+/// Waits until a process is dead, a zombie counting as dead.
+async fn dies(pid: &str) {
+    let stat = format!("/proc/{}/stat", pid.trim());
+    for _ in 0..1000 {
+        match fs::read_to_string(&stat) {
+            Ok(text) if !text.contains(") Z ") => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            _ => return,
+        }
+    }
+    panic!("{pid} lives on");
+}
+
+/// Waits until the script has written two process ids.
+async fn pids(file: &Path) -> Vec<String> {
+    for _ in 0..1000 {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        if text.lines().count() == 2 {
+            return text.lines().map(str::to_owned).collect();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the script did not start");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_time_limit_ends_the_whole_group_even_when_it_ignores_term() {
+    let dir = fake("trap '' TERM; sleep 60 & echo $! >> $1; echo $$ >> $1; wait; sleep 60");
+    let file = dir.path().join("pids");
+    // The script's first argument comes after our settings.
+    let script = fs::read_to_string(dir.path().join("git")).unwrap();
+    fs::write(
+        dir.path().join("git"),
+        script.replace("$1", &file.display().to_string()),
+    )
+    .unwrap();
+    let program = program(&dir, &[], Duration::from_millis(500));
+    let error = program.command("x").run().await.err().unwrap();
+    assert!(matches!(error, GitError::TimedOut { .. }), "{error}");
+    for pid in pids(&file).await {
+        dies(&pid).await;
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_dropped_run_ends_the_whole_group_and_keeps_the_lock_until_then() {
+    let dir = fake("trap 'sleep 0.3; exit' TERM; sleep 60 & echo $! >> $1; echo $$ >> $1; wait");
+    let file = dir.path().join("pids");
+    let script = fs::read_to_string(dir.path().join("git")).unwrap();
+    fs::write(
+        dir.path().join("git"),
+        script.replace("$1", &file.display().to_string()),
+    )
+    .unwrap();
+    let program = program(&dir, &[], LONG);
+    let locks = Locks::default();
+    let mirror = dir.path().join("r.git");
+    let lock = locks.acquire(&mirror, LONG).await.unwrap();
+    let run = program.command("x").under(&lock).run();
+    drop(lock);
+    let ids = tokio::select! {
+        _ = run => panic!("it ended by itself"),
+        ids = pids(&file) => ids,
+    };
+    assert!(
+        locks
+            .acquire(&mirror, Duration::from_millis(50))
+            .await
+            .is_err()
+    );
+    let _lock = locks.acquire(&mirror, LONG).await.unwrap();
+    for pid in ids {
+        dies(&pid).await;
+    }
+}

@@ -1,0 +1,251 @@
+//! Mirrors: bare copies of remote repositories, made whole or not at all.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use agent_domain::{BranchName, CommitId, RepoSlug};
+
+use crate::lock::RepoLock;
+use crate::refs::{REMOTE, Refs};
+use crate::stale::{self, Scope};
+use crate::{Git, GitError, Identity, trash};
+
+/// All branches of the remote, below `refs/remotes/origin`: jobs' branches have `refs/heads` to
+/// themselves.
+const REFSPEC: &str = "+refs/heads/*:refs/remotes/origin/*";
+
+impl Git {
+    /// Brings the mirror up to date, making it if there is none, and returns the commit that
+    /// `base` is at on the remote now.
+    pub async fn fetch_base(
+        &self,
+        repo: &RepoSlug,
+        base: &BranchName,
+    ) -> Result<CommitId, GitError> {
+        self.fetch_mirror(repo).await?;
+        let mirror = self.mirror_path(repo);
+        let name = format!("{REMOTE}{base}");
+        let found = blocking(move || Refs::open(&mirror)?.commit(&name)).await?;
+        found.ok_or_else(|| GitError::MissingBase { base: base.clone() })
+    }
+
+    /// Counts the files that differ between two commits. A renamed file counts once, as on
+    /// GitHub: files at least half alike are a rename.
+    pub async fn files_changed(
+        &self,
+        repo: &RepoSlug,
+        base: &CommitId,
+        head: &CommitId,
+    ) -> Result<u64, GitError> {
+        let (mirror, base, head) = (self.mirror_path(repo), base.clone(), head.clone());
+        blocking(move || Refs::open(&mirror)?.files_changed(&base, &head)).await
+    }
+
+    /// Makes the mirror if there is none, else fetches.
+    pub(crate) async fn fetch_mirror(&self, repo: &RepoSlug) -> Result<(), GitError> {
+        let mirror = self.mirror_path(repo);
+        let lock = self.lock(repo).await?;
+        if is_complete(&mirror) {
+            self.settle_config(repo, &lock).await?;
+            self.fetch(repo, &mirror, &lock).await
+        } else {
+            self.clone_mirror(repo, &lock).await
+        }
+    }
+
+    /// Makes the mirror if there is none.
+    pub(crate) async fn ensure_mirror(&self, repo: &RepoSlug) -> Result<(), GitError> {
+        let mirror = self.mirror_path(repo);
+        if is_complete(&mirror) {
+            return Ok(());
+        }
+        let lock = self.lock(repo).await?;
+        if is_complete(&mirror) {
+            return Ok(());
+        }
+        self.clone_mirror(repo, &lock).await
+    }
+
+    /// Removes the mirror with all that is in it; returns whether there was one.
+    pub(crate) async fn remove_mirror(&self, repo: &RepoSlug) -> Result<bool, GitError> {
+        let mirror = self.mirror_path(repo);
+        let lock = self.lock(repo).await?;
+        let aside = mirror.clone();
+        let there = blocking_under(lock, move || Ok(trash::set_aside(&aside)?.is_some())).await?;
+        blocking(move || trash::empty(&mirror)).await?;
+        Ok(there)
+    }
+
+    /// Waits for the lock of a repository.
+    pub(crate) async fn lock(&self, repo: &RepoSlug) -> Result<Arc<RepoLock>, GitError> {
+        let mirror = self.mirror_path(repo);
+        self.inner.locks.acquire(&mirror, self.inner.timeout).await
+    }
+
+    /// Where lock files of killed gits may be removed.
+    pub(crate) fn scope(&self, repo: &RepoSlug) -> Scope {
+        Scope {
+            mirror: self.mirror_path(repo),
+            workspaces: self.workspaces_of(repo),
+            private: None,
+        }
+    }
+
+    /// Clones beside the final place, and takes that in one step at the end.
+    async fn clone_mirror(&self, repo: &RepoSlug, lock: &Arc<RepoLock>) -> Result<(), GitError> {
+        let mirror = self.mirror_path(repo);
+        let begun = unfinished(&mirror);
+        let config = config_text(&self.remote_url(repo), self.identity().await?);
+        let fresh = begun.clone();
+        blocking_under(Arc::clone(lock), move || {
+            // Left by a clone that was killed: we hold the lock, so nobody is at work on it.
+            trash::delete(&fresh)?;
+            write_skeleton(&fresh, &config)
+        })
+        .await?;
+        let fetched = self.fetch(repo, &begun, lock).await;
+        blocking_under(Arc::clone(lock), move || {
+            let placed = fetched.and_then(|()| {
+                trash::set_aside(&mirror)?;
+                fs::rename(&begun, &mirror).map_err(|source| GitError::io("rename", &begun, source))
+            });
+            if placed.is_err() {
+                trash::delete(&begun)?;
+            }
+            placed
+        })
+        .await
+    }
+
+    async fn fetch(
+        &self,
+        repo: &RepoSlug,
+        git_dir: &Path,
+        lock: &Arc<RepoLock>,
+    ) -> Result<(), GitError> {
+        let url = self.remote_url(repo);
+        let mut scope = self.scope(repo);
+        scope.mirror = git_dir.to_owned();
+        stale::past(&scope, || async {
+            self.inner
+                .program
+                .command("fetch")
+                .args(["--quiet", "--prune", "--no-tags", "--no-write-fetch-head"])
+                .args(["--no-auto-maintenance", "--no-recurse-submodules"])
+                .args(["--end-of-options", &url, REFSPEC])
+                .git_dir(git_dir)
+                .network(self.inner.remote.credentials())
+                .under(lock)
+                .run_ok()
+                .await
+                .map(drop)
+        })
+        .await
+    }
+
+    /// Undoes what an agent has changed in the mirror's settings: they are shared by all jobs,
+    /// and git runs programs they name while it holds our credentials.
+    pub(crate) async fn settle_config(
+        &self,
+        repo: &RepoSlug,
+        lock: &Arc<RepoLock>,
+    ) -> Result<(), GitError> {
+        let path = self.mirror_path(repo).join("config");
+        let wanted = config_text(&self.remote_url(repo), self.identity().await?);
+        blocking_under(Arc::clone(lock), move || {
+            if is_settled(&path, &wanted) {
+                return Ok(());
+            }
+            let fresh = path.with_extension("new");
+            fs::write(&fresh, wanted)
+                .and_then(|()| fs::rename(&fresh, &path))
+                .map_err(|source| GitError::io("write", &path, source))
+        })
+        .await
+    }
+
+    /// As [`Git::settle_config`], taking the lock only if there is something to undo.
+    pub(crate) async fn ensure_settled(&self, repo: &RepoSlug) -> Result<(), GitError> {
+        let path = self.mirror_path(repo).join("config");
+        let wanted = config_text(&self.remote_url(repo), self.identity().await?);
+        if blocking(move || Ok(is_settled(&path, &wanted))).await? {
+            return Ok(());
+        }
+        let lock = self.lock(repo).await?;
+        self.settle_config(repo, &lock).await
+    }
+}
+
+fn is_settled(config: &Path, wanted: &str) -> bool {
+    fs::read(config).is_ok_and(|found| found == wanted.as_bytes())
+}
+
+/// Runs something that blocks where it holds nobody up.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, GitError> + Send + 'static,
+) -> Result<T, GitError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(GitError::Repository(error.to_string())),
+    }
+}
+
+/// As [`blocking`]; the lock is held until it is done, even if its caller has gone.
+pub(crate) async fn blocking_under<T: Send + 'static>(
+    lock: Arc<RepoLock>,
+    work: impl FnOnce() -> Result<T, GitError> + Send + 'static,
+) -> Result<T, GitError> {
+    blocking(move || {
+        let result = work();
+        drop(lock);
+        result
+    })
+    .await
+}
+
+/// Whether a mirror stands in its final place, where only complete ones get to.
+pub(crate) fn is_complete(mirror: &Path) -> bool {
+    mirror.join("HEAD").is_file()
+}
+
+/// Where a mirror is while it is being cloned.
+fn unfinished(mirror: &Path) -> PathBuf {
+    let mut name = mirror.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
+}
+
+/// Writes an empty bare repository: what `git init --bare` makes, without what we have no use
+/// for. HEAD names a branch that nobody makes, since no branch here is more than another.
+fn write_skeleton(dir: &Path, config: &str) -> Result<(), GitError> {
+    let failed = |source| GitError::io("create", dir, source);
+    for part in ["objects/info", "objects/pack", "refs/heads", "info"] {
+        fs::create_dir_all(dir.join(part)).map_err(failed)?;
+    }
+    fs::write(dir.join("config"), config).map_err(failed)?;
+    fs::write(dir.join("HEAD"), "ref: refs/heads/agent-server/none\n").map_err(failed)
+}
+
+/// The settings of a mirror. Its agents find the remote as `origin`, and commit under the same
+/// name as we do; garbage is not collected behind anyone's back.
+fn config_text(url: &str, identity: &Identity) -> String {
+    let url = quoted(url);
+    let (name, email) = (quoted(&identity.name), quoted(&identity.email));
+    let folds = if cfg!(target_os = "macos") {
+        "\tignorecase = true\n\tprecomposeunicode = true\n"
+    } else {
+        ""
+    };
+    format!(
+        "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n{folds}\
+         [remote \"origin\"]\n\turl = {url}\n\tfetch = {REFSPEC}\n\ttagOpt = --no-tags\n\
+         [user]\n\tname = {name}\n\temail = {email}\n\
+         [gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n"
+    )
+}
+
+/// A value of a configuration file; control characters were refused before.
+fn quoted(value: &str) -> String {
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+}

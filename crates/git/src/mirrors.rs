@@ -1,0 +1,47 @@
+//! The contract of the domain for mirrors, kept by [`Git`].
+
+use std::path::PathBuf;
+
+use agent_domain::{BoxFuture, BranchName, MirrorError, Mirrors, RepoSlug};
+
+use crate::mirror::{blocking, is_complete};
+use crate::{Git, refs};
+
+impl Mirrors for Git {
+    fn path(&self, repo: &RepoSlug) -> PathBuf {
+        self.mirror_path(repo)
+    }
+
+    fn exists(&self, repo: &RepoSlug) -> bool {
+        is_complete(&self.mirror_path(repo))
+    }
+
+    fn ensure<'a>(&'a self, repo: &'a RepoSlug) -> BoxFuture<'a, Result<(), MirrorError>> {
+        Box::pin(async { Ok(self.ensure_mirror(repo).await?) })
+    }
+
+    fn fetch<'a>(&'a self, repo: &'a RepoSlug) -> BoxFuture<'a, Result<(), MirrorError>> {
+        Box::pin(async { Ok(self.fetch_mirror(repo).await?) })
+    }
+
+    fn remove<'a>(&'a self, repo: &'a RepoSlug) -> BoxFuture<'a, Result<bool, MirrorError>> {
+        Box::pin(async { Ok(self.remove_mirror(repo).await?) })
+    }
+
+    fn clashing_branch<'a>(
+        &'a self,
+        repo: &'a RepoSlug,
+        branch: &'a BranchName,
+    ) -> BoxFuture<'a, Option<String>> {
+        Box::pin(async {
+            let (mirror, branch) = (self.mirror_path(repo), branch.clone());
+            if !is_complete(&mirror) {
+                return None;
+            }
+            // A mirror that cannot be read is found out by the job itself, with a better error.
+            blocking(move || refs::clash_on_remote(&mirror, &branch))
+                .await
+                .unwrap_or_default()
+        })
+    }
+}

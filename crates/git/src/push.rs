@@ -1,0 +1,128 @@
+//! Pushes a job's branch, which must not be on the remote yet.
+
+use agent_domain::{BranchName, CommitId, RepoSlug};
+
+use crate::mirror::blocking;
+use crate::refs::{REMOTE, Refs};
+use crate::{Git, GitError};
+
+/// What remotes say when the branch, or one it cannot stand beside, has come into being
+/// meanwhile.
+const TAKEN: &[&str] = &[
+    "stale info",
+    "already exists",
+    "fetch first",
+    "non-fast-forward",
+    "exists; cannot create",
+    "directory file conflict",
+    "directory/file conflict",
+    "there is a non-empty directory",
+    "reference broken",
+    "cannot lock ref",
+    "incorrect old value",
+];
+
+impl Git {
+    /// Pushes `head` as the new branch `branch`.
+    ///
+    /// The remote is told to take it only if it has no such branch, so nobody's work is ever
+    /// replaced: [`GitError::BranchExists`]. A branch that is there with this very commit is a
+    /// success: an earlier push got through and its answer did not.
+    pub async fn push(
+        &self,
+        repo: &RepoSlug,
+        head: &CommitId,
+        branch: &BranchName,
+    ) -> Result<(), GitError> {
+        self.ensure_settled(repo).await?;
+        let target = branch.full_ref();
+        let output = self
+            .inner
+            .program
+            .command("push")
+            .config("push.followTags=false")
+            .config("push.gpgSign=false")
+            .args(["--porcelain", "--no-verify", "--recurse-submodules=no"])
+            .args([format!("--force-with-lease={target}:")])
+            .args(["--end-of-options", &self.remote_url(repo)])
+            .args([format!("{head}:{target}")])
+            .git_dir(self.mirror_path(repo))
+            .network(self.inner.remote.credentials())
+            .run()
+            .await?;
+        if !output.success() {
+            let answer = String::from_utf8_lossy(&output.stdout);
+            return Err(match refusal(&answer) {
+                Some(why) => judge(branch, why, &output.stderr),
+                None => output.failure(),
+            });
+        }
+        self.remember(repo, head, branch).await;
+        Ok(())
+    }
+
+    /// Notes the pushed branch as one of the remote's. The next fetch would, too, so a failure
+    /// is none; and git's own lock of the ref is enough.
+    async fn remember(&self, repo: &RepoSlug, head: &CommitId, branch: &BranchName) {
+        let (mirror, head) = (self.mirror_path(repo), head.clone());
+        let name = format!("{REMOTE}{branch}");
+        let noted = blocking(move || Refs::open(&mirror)?.set(&name, &head)).await;
+        if let Err(error) = noted {
+            tracing::warn!(%repo, %branch, %error, "a pushed branch could not be noted");
+        }
+    }
+}
+
+/// The reason in git's line `!<tab>from:to<tab>[rejected] (reason)`.
+fn refusal(porcelain: &str) -> Option<&str> {
+    let line = porcelain
+        .lines()
+        .find_map(|line| line.strip_prefix("!\t"))?;
+    line.split('\t').nth(1)
+}
+
+fn judge(branch: &BranchName, why: &str, stderr: &str) -> GitError {
+    let all = format!("{why}\n{stderr}").to_lowercase();
+    if TAKEN.iter().any(|pattern| all.contains(pattern)) {
+        return GitError::BranchExists {
+            existing: branch.to_string(),
+        };
+    }
+    // The last lines only repeat that something was refused.
+    let said: Vec<&str> = stderr
+        .lines()
+        .filter_map(|line| line.strip_prefix("remote:"))
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let mut message = why.to_owned();
+    if !said.is_empty() {
+        message = format!("{why}: {}", crate::verdict::shortened(&said.join("\n")));
+    }
+    GitError::Rejected { message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_tells_a_taken_branch_from_a_rule_of_the_remote() {
+        let branch: BranchName = "a/b".parse().unwrap();
+        let why = refusal("To /x\n!\tabc:refs/heads/a/b\t[rejected] (stale info)\nDone\n");
+        assert_eq!(why, Some("[rejected] (stale info)"));
+        assert!(matches!(
+            judge(&branch, why.unwrap(), ""),
+            GitError::BranchExists { .. }
+        ));
+        let rule = judge(
+            &branch,
+            "[remote rejected] (pre-receive hook declined)",
+            "remote: GH001: Large files detected.\nerror: failed to push some refs",
+        );
+        assert_eq!(
+            rule.to_string(),
+            "push refused by the remote: [remote rejected] (pre-receive hook declined): GH001: Large files detected."
+        );
+    }
+}

@@ -1,0 +1,223 @@
+//! Reads of a repository on our disk, and changes of its refs, through gix in this process.
+//!
+//! Every function blocks; call them where blocking is allowed.
+
+use std::fs;
+use std::path::Path;
+
+use agent_domain::{BranchName, CommitId};
+use gix::refs::transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog};
+use gix::refs::{FullName, Target};
+
+use crate::{GitError, verdict};
+
+/// The branches of the remote, as of the last fetch.
+pub(crate) const REMOTE: &str = "refs/remotes/origin/";
+/// The branches of jobs and agents.
+pub(crate) const LOCAL: &str = "refs/heads/";
+
+/// A mirror, open.
+pub(crate) struct Refs(gix::Repository);
+
+/// What a workspace's HEAD points to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// A branch, by its full name; without a commit while it is unborn.
+    Branch(String, Option<CommitId>),
+    /// A commit.
+    Detached(CommitId),
+    /// There is none, or it makes no sense.
+    Broken,
+}
+
+impl Head {
+    /// The commit.
+    pub(crate) fn commit(&self) -> Option<&CommitId> {
+        match self {
+            Self::Branch(_, commit) => commit.as_ref(),
+            Self::Detached(commit) => Some(commit),
+            Self::Broken => None,
+        }
+    }
+}
+
+impl Refs {
+    /// Opens a mirror, with its own settings only.
+    pub(crate) fn open(mirror: &Path) -> Result<Self, GitError> {
+        gix::open::Options::isolated()
+            .with(gix::sec::Trust::Full)
+            .open_path_as_is(true)
+            .config_overrides(["core.useReplaceRefs=false"])
+            .open(mirror)
+            .map(|repo| Self(repo.to_thread_local()))
+            .map_err(|error| broken(&error))
+    }
+
+    /// The commit a ref points to; `None` when there is no such ref.
+    pub(crate) fn commit(&self, name: &str) -> Result<Option<CommitId>, GitError> {
+        let found = self.0.try_find_reference(name);
+        let Some(mut reference) = found.map_err(|error| broken(&error))? else {
+            return Ok(None);
+        };
+        let id = reference.peel_to_id().map_err(|error| broken(&error))?;
+        id.to_string()
+            .parse()
+            .map(Some)
+            .map_err(|error| broken(&error))
+    }
+
+    /// The refs below `space` that `branch` cannot stand beside: the same name, one that is a
+    /// directory of it, or one it is a directory of. Names come without `space`.
+    pub(crate) fn clashes(&self, space: &str, branch: &str) -> Result<Vec<String>, GitError> {
+        let mut found = Vec::new();
+        let parents = branch.match_indices('/').map(|(at, _)| &branch[..at]);
+        for name in parents.chain([branch]) {
+            let reference = self.0.try_find_reference(&*format!("{space}{name}"));
+            if reference.map_err(|error| broken(&error))?.is_some() {
+                found.push(name.to_owned());
+            }
+        }
+        let platform = self.0.references().map_err(|error| broken(&error))?;
+        let below = format!("{space}{branch}/");
+        let below = platform
+            .prefixed(below.as_str())
+            .map_err(|error| broken(&error))?;
+        for reference in below {
+            let reference = reference.map_err(|error| broken(&error))?;
+            let name = reference.name().as_bstr().to_string();
+            found.extend(name.strip_prefix(space).map(str::to_owned));
+        }
+        Ok(found)
+    }
+
+    /// Makes a ref that must not exist yet.
+    pub(crate) fn create(&self, name: &str, commit: &CommitId) -> Result<(), GitError> {
+        self.update(name, commit, PreviousValue::MustNotExist)
+    }
+
+    /// Points a ref to a commit, whatever it pointed to before.
+    pub(crate) fn set(&self, name: &str, commit: &CommitId) -> Result<(), GitError> {
+        self.update(name, commit, PreviousValue::Any)
+    }
+
+    /// Removes a ref; fine when there is none.
+    pub(crate) fn delete(&self, name: &str) -> Result<(), GitError> {
+        self.edit(
+            name,
+            Change::Delete {
+                expected: PreviousValue::Any,
+                log: RefLog::AndReference,
+            },
+        )
+    }
+
+    fn update(
+        &self,
+        name: &str,
+        commit: &CommitId,
+        expected: PreviousValue,
+    ) -> Result<(), GitError> {
+        let id = object_id(commit)?;
+        self.edit(
+            name,
+            Change::Update {
+                log: LogChange::default(),
+                expected,
+                new: Target::Object(id),
+            },
+        )
+    }
+
+    fn edit(&self, name: &str, change: Change) -> Result<(), GitError> {
+        let edit = RefEdit {
+            change,
+            name: FullName::try_from(name).map_err(|error| broken(&error))?,
+            deref: false,
+        };
+        // Only for reflogs, which a bare repository keeps none of unless it is told to.
+        let committer = gix::actor::SignatureRef {
+            name: "agent-server".into(),
+            email: "agent-server@localhost".into(),
+            time: "0 +0000",
+        };
+        self.0
+            .edit_references_as([edit], Some(committer))
+            .map(drop)
+            .map_err(|error| broken(&error))
+    }
+
+    /// The HEAD of the workspace whose administrative directory is `admin`.
+    pub(crate) fn head(&self, admin: &Path) -> Result<Head, GitError> {
+        let Ok(text) = fs::read_to_string(admin.join("HEAD")) else {
+            return Ok(Head::Broken);
+        };
+        let text = text.trim_end();
+        if let Some(name) = text.strip_prefix("ref: ") {
+            let name = name.trim();
+            return match FullName::try_from(name) {
+                Ok(_) => Ok(Head::Branch(name.to_owned(), self.commit(name)?)),
+                Err(_) => Ok(Head::Broken),
+            };
+        }
+        Ok(text.parse().map_or(Head::Broken, Head::Detached))
+    }
+
+    /// Counts the files that differ between two commits, a renamed file once: as the list of
+    /// files of a pull request has it, and as `git diff --name-only -M` does.
+    pub(crate) fn files_changed(&self, base: &CommitId, head: &CommitId) -> Result<u64, GitError> {
+        if base == head {
+            return Ok(0);
+        }
+        let tree = |commit: &CommitId| {
+            let commit = self.0.find_commit(object_id(commit)?);
+            commit
+                .and_then(|commit| commit.tree())
+                .map_err(|error| broken(&error))
+        };
+        let mut options = gix::diff::Options::default();
+        options.track_path();
+        options.track_rewrites(Some(gix::diff::Rewrites::default()));
+        let changes = self
+            .0
+            .diff_tree_to_tree(&tree(base)?, &tree(head)?, options)
+            .map_err(|error| broken(&error))?;
+        let files = changes
+            .iter()
+            .filter(|change| !change.entry_mode().is_tree());
+        Ok(files.count() as u64)
+    }
+
+    /// Whether two commits have the same files.
+    pub(crate) fn same_tree(&self, one: &CommitId, other: &CommitId) -> Result<bool, GitError> {
+        Ok(self.tree(one)? == self.tree(other)?)
+    }
+
+    /// The id of a commit's tree.
+    pub(crate) fn tree(&self, commit: &CommitId) -> Result<String, GitError> {
+        let commit = self.0.find_commit(object_id(commit)?);
+        let tree = commit.and_then(|commit| commit.tree_id().map(|id| id.to_string()));
+        tree.map_err(|error| broken(&error))
+    }
+}
+
+/// The remote's branch that a new branch would clash with.
+pub(crate) fn clash_on_remote(
+    mirror: &Path,
+    branch: &BranchName,
+) -> Result<Option<String>, GitError> {
+    let clashes = Refs::open(mirror)?.clashes(REMOTE, branch.as_str())?;
+    Ok(clashes.into_iter().next())
+}
+
+fn object_id(commit: &CommitId) -> Result<gix::ObjectId, GitError> {
+    gix::ObjectId::from_hex(commit.as_str().as_bytes()).map_err(|error| broken(&error))
+}
+
+/// Turns an error of gix's, whose causes show in its debug text only, into one of ours.
+fn broken(error: &(impl std::fmt::Display + std::fmt::Debug)) -> GitError {
+    let all = format!("{error:?}");
+    match verdict::lock_in_the_way(&all) {
+        Some(path) => GitError::Locked { path },
+        None => GitError::Repository(verdict::shortened(&format!("{error}: {all}"))),
+    }
+}

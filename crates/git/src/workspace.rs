@@ -1,0 +1,89 @@
+//! Workspaces: making one from a commit, and removing it with all that belongs to it.
+
+use std::sync::Arc;
+
+use agent_domain::{BranchName, CommitId, JobId, RepoSlug};
+
+use crate::lock::RepoLock;
+use crate::mirror::{blocking, blocking_under};
+use crate::stale;
+use crate::{Git, GitError, Workspace, trash, worktree};
+
+impl Git {
+    /// Makes the workspace of a job: a linked worktree at `base`, on the new branch `branch`.
+    ///
+    /// [`GitError::BranchExists`] when the branch clashes with one of the remote (as of the last
+    /// fetch) or of another job. Whatever an interrupted earlier try of the same job has left is
+    /// removed first.
+    pub async fn add_workspace(
+        &self,
+        repo: &RepoSlug,
+        job: JobId,
+        branch: &BranchName,
+        base: &CommitId,
+    ) -> Result<Workspace, GitError> {
+        let workspace = self.workspace(repo, job, branch, base);
+        let lock = self.lock(repo).await?;
+        self.change(&workspace, lock, worktree::register).await?;
+        if let Err(error) = self.check_out(&workspace).await {
+            if let Err(left) = self.remove_workspace(repo, job, branch).await {
+                tracing::warn!(%job, %left, "a workspace could not be removed");
+            }
+            return Err(error);
+        }
+        self.empty_trash(&workspace).await?;
+        Ok(workspace)
+    }
+
+    /// Removes the workspace of a job and its local branch, as far as they are there. Branches
+    /// of anyone else stay, and so does everything on the remote.
+    pub async fn remove_workspace(
+        &self,
+        repo: &RepoSlug,
+        job: JobId,
+        branch: &BranchName,
+    ) -> Result<(), GitError> {
+        // Which commit it was made from does not matter any more.
+        let base = "0".repeat(40).parse();
+        let base = base.map_err(|error| GitError::Repository(format!("{error}")))?;
+        let workspace = self.workspace(repo, job, branch, &base);
+        if workspace.admin().exists() || workspace.path().exists() {
+            let lock = self.lock(repo).await?;
+            self.change(&workspace, lock, worktree::unregister).await?;
+        }
+        self.empty_trash(&workspace).await
+    }
+
+    /// Writes the files. Without the lock: nothing is touched but what belongs to the workspace.
+    async fn check_out(&self, workspace: &Workspace) -> Result<(), GitError> {
+        self.inner
+            .program
+            .command("read-tree")
+            .config("checkout.workers=0")
+            .args(["--reset", "-u", "HEAD"])
+            .git_dir(workspace.admin())
+            .work_tree(workspace.path())
+            .run_ok()
+            .await
+            .map(drop)
+    }
+
+    async fn empty_trash(&self, workspace: &Workspace) -> Result<(), GitError> {
+        let path = workspace.path().to_owned();
+        blocking(move || trash::empty(&path)).await
+    }
+
+    /// Changes the registration of a workspace past stale lock files, and gives the lock back.
+    async fn change(
+        &self,
+        workspace: &Workspace,
+        lock: Arc<RepoLock>,
+        work: fn(&Workspace) -> Result<(), GitError>,
+    ) -> Result<(), GitError> {
+        stale::past(&self.scope_of(workspace), || {
+            let (workspace, lock) = (workspace.clone(), Arc::clone(&lock));
+            blocking_under(lock, move || work(&workspace))
+        })
+        .await
+    }
+}

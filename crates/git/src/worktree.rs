@@ -1,0 +1,204 @@
+//! The files by which git knows a linked worktree, and by which we know whose it is.
+//!
+//! As gitrepository-layout(5) has them: `<mirror>/worktrees/<job>/{HEAD,commondir,gitdir}` and
+//! `<workspace>/.git`. Beside them `locked`, so that neither `git worktree prune` nor `remove` of
+//! an agent takes a workspace away, and our own `agent-branch`, written before the branch is made.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use agent_domain::{BranchName, CommitId, JobId, RepoSlug};
+
+use crate::refs::{LOCAL, REMOTE, Refs};
+use crate::stale::{Private, Scope};
+use crate::{Git, GitError, trash};
+
+/// Holds the full name of the branch made for the job.
+const BRANCH_FILE: &str = "agent-branch";
+
+/// The directory a job works in, and what it was made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workspace {
+    repo: RepoSlug,
+    job: JobId,
+    branch: BranchName,
+    base: CommitId,
+    path: PathBuf,
+    mirror: PathBuf,
+}
+
+impl Workspace {
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The repository.
+    pub fn repo(&self) -> &RepoSlug {
+        &self.repo
+    }
+
+    /// The job.
+    pub fn job(&self) -> JobId {
+        self.job
+    }
+
+    /// The branch made for the job.
+    pub fn branch(&self) -> &BranchName {
+        &self.branch
+    }
+
+    /// The commit it was made from.
+    pub fn base(&self) -> &CommitId {
+        &self.base
+    }
+
+    pub(crate) fn mirror(&self) -> &Path {
+        &self.mirror
+    }
+
+    /// An index beside git's own, for work that is saved whatever state that one is in.
+    pub(crate) fn save_index(&self) -> PathBuf {
+        self.mirror.join(format!("agent-index-{}", self.job))
+    }
+
+    /// Git's own files about it.
+    pub(crate) fn admin(&self) -> PathBuf {
+        self.mirror.join("worktrees").join(self.job.to_string())
+    }
+}
+
+impl Git {
+    /// Describes the workspace of a job, whether it is there or not: for a server that was
+    /// restarted after [`Git::add_workspace`].
+    pub fn workspace(
+        &self,
+        repo: &RepoSlug,
+        job: JobId,
+        branch: &BranchName,
+        base: &CommitId,
+    ) -> Workspace {
+        Workspace {
+            repo: repo.clone(),
+            job,
+            branch: branch.clone(),
+            base: base.clone(),
+            path: self.workspace_path(repo, job),
+            mirror: self.mirror_path(repo),
+        }
+    }
+
+    /// As [`Git::scope`], for a workspace whose agent has ended.
+    pub(crate) fn scope_of(&self, workspace: &Workspace) -> Scope {
+        let private = Private {
+            admin: workspace.admin(),
+            tree: workspace.path().to_owned(),
+        };
+        Scope {
+            private: Some(private),
+            ..self.scope(workspace.repo())
+        }
+    }
+}
+
+/// Makes the branch and the worktree, without files in it. The repository's lock is held.
+pub(crate) fn register(workspace: &Workspace) -> Result<(), GitError> {
+    unregister(workspace)?;
+    let refs = Refs::open(workspace.mirror())?;
+    if let Some(existing) = refs.clashes(REMOTE, workspace.branch.as_str())?.pop() {
+        return Err(GitError::BranchExists { existing });
+    }
+    make_room(workspace, &refs)?;
+    let admin = workspace.admin();
+    let failed = |source| GitError::io("create", &admin, source);
+    let head = workspace.branch.full_ref();
+    fs::create_dir_all(&admin).map_err(failed)?;
+    let locked = format!("agent-server job {}\n", workspace.job);
+    for (name, content) in [
+        ("locked", locked),
+        (BRANCH_FILE, format!("{head}\n")),
+        ("commondir", "../..\n".into()),
+        ("HEAD", format!("ref: {head}\n")),
+    ] {
+        fs::write(admin.join(name), content).map_err(failed)?;
+    }
+    refs.create(&head, &workspace.base)?;
+    let tree = &workspace.path;
+    fs::create_dir_all(tree).map_err(|source| GitError::io("create", tree, source))?;
+    let link = tree.join(".git");
+    fs::write(&link, line("gitdir: ", &admin))
+        .map_err(|source| GitError::io("create", &link, source))?;
+    fs::write(admin.join("gitdir"), line("", &link)).map_err(failed)
+}
+
+/// Removes the branch and the worktree of a job, as far as they are there and its own; the files
+/// are set aside, to be deleted without the lock. The repository's lock is held.
+pub(crate) fn unregister(workspace: &Workspace) -> Result<(), GitError> {
+    let admin = workspace.admin();
+    let branch = workspace.branch.full_ref();
+    let made_for_it =
+        fs::read_to_string(admin.join(BRANCH_FILE)).is_ok_and(|owned| owned.trim_end() == branch);
+    if made_for_it && !others(workspace).any(|other| other.holds(&branch)) {
+        Refs::open(workspace.mirror())?.delete(&branch)?;
+    }
+    trash::set_aside(&workspace.path)?;
+    trash::delete(&workspace.save_index())?;
+    trash::delete(&admin)
+}
+
+/// Refuses the branch when another job's is in its way. What is in its way and belongs to no
+/// job any more, such as a branch an agent made besides its own, is kept under another name.
+fn make_room(workspace: &Workspace, refs: &Refs) -> Result<(), GitError> {
+    for existing in refs.clashes(LOCAL, workspace.branch.as_str())? {
+        // A living agent may have made it and be on another branch now.
+        if others(workspace).next().is_some() {
+            return Err(GitError::BranchExists { existing });
+        }
+        let name = format!("{LOCAL}{existing}");
+        if let Some(commit) = refs.commit(&name)? {
+            refs.set(&format!("refs/agent/left/{commit}"), &commit)?;
+            tracing::info!(branch = existing, %commit, "a branch without a job makes room");
+        }
+        refs.delete(&name)?;
+    }
+    // Nobody's branch yet, but some job is about to make it.
+    let wanted = workspace.branch.full_ref();
+    match others(workspace).find(|other| other.holds(&wanted)) {
+        Some(_) => Err(GitError::BranchExists {
+            existing: workspace.branch.to_string(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The administrative directory of another worktree of the same mirror.
+struct Other(PathBuf);
+
+impl Other {
+    /// Whether the branch was made for it, or is checked out in it.
+    fn holds(&self, full_ref: &str) -> bool {
+        let says = |file: &str, start: &str| {
+            let text = fs::read_to_string(self.0.join(file)).unwrap_or_default();
+            text.trim_end().strip_prefix(start) == Some(full_ref)
+        };
+        says(BRANCH_FILE, "") || says("HEAD", "ref: ")
+    }
+}
+
+fn others(workspace: &Workspace) -> impl Iterator<Item = Other> {
+    let own = OsString::from(workspace.job.to_string());
+    let entries = fs::read_dir(workspace.mirror.join("worktrees"));
+    let entries = entries.into_iter().flatten().flatten();
+    entries
+        .filter(move |entry| entry.file_name() != own)
+        .map(|entry| Other(entry.path()))
+}
+
+/// A line of a file of git's that names a path, which may be of any bytes but a line feed.
+fn line(start: &str, path: &Path) -> Vec<u8> {
+    let mut line = start.as_bytes().to_vec();
+    line.extend_from_slice(path.as_os_str().as_encoded_bytes());
+    line.push(b'\n');
+    line
+}
