@@ -1,1 +1,39 @@
-//! Placeholder.
+//! Runs the Claude Code CLI so that neither a crash of the server nor anything the agent starts
+//! gets out of hand.
+//!
+//! Each run has a supervisor: a small process of its own that owns the agent's process tree,
+//! writes its log, enforces its limits and outlives the server that started it. [`Runner`] starts
+//! supervisors and finds them again; [`supervise`] is what they do.
+
+mod attempt;
+mod child;
+mod command_line;
+mod environment;
+mod error;
+mod event;
+mod framing;
+pub mod log;
+mod observer;
+mod output;
+mod probe;
+mod processes;
+mod record;
+mod run;
+mod runner;
+mod socket;
+mod supervise;
+mod supervision;
+mod text;
+mod transcript;
+mod tree;
+
+pub use command_line::command_line;
+pub use environment::agent_environment;
+pub use error::RunnerError;
+pub use log::LogWriter;
+pub use observer::RunObserver;
+pub use probe::Probe;
+pub use run::Run;
+pub use runner::{Ladder, Program, Reconnected, RunRequest, Runner, RunnerConfig};
+pub use supervise::supervise;
+pub use transcript::ClaudeTranscript;

@@ -1,0 +1,253 @@
+//! The directory of one attempt, by which a restarted server finds its supervisor again.
+//!
+//! `lock` is held by the supervisor as long as it lives. `supervisor.json` says that the agent may
+//! have been started, `exit.json` that all is over; `sock` is for talking to the living.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agent_domain::JobId;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use tokio::net::UnixStream;
+use tokio::time::Instant;
+
+use crate::RunnerError;
+use crate::record::{self, ExitRecord, SupervisorRecord};
+use crate::{processes, tree::Tree};
+
+pub(crate) const LOCK: &str = "lock";
+pub(crate) const SOCKET: &str = "sock";
+pub(crate) const SUPERVISOR: &str = "supervisor.json";
+pub(crate) const EXIT: &str = "exit.json";
+pub(crate) const STDERR: &str = "supervisor.err";
+
+/// Longest path a socket's address holds on every system we know.
+const SOCKET_PATH_MAX: usize = 100;
+/// How long a supervisor may hold its lock without answering.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Names the directory of an attempt.
+#[derive(Debug, Clone)]
+pub(crate) struct Attempt {
+    folder: PathBuf,
+    name: String,
+}
+
+/// What has become of an attempt.
+pub(crate) enum Found {
+    /// The agent was not started and will not be.
+    NeverStarted,
+    /// The supervisor answers.
+    Living(UnixStream, Option<SupervisorRecord>),
+    /// The supervisor has ended the run in good order.
+    Ended(Box<ExitRecord>),
+    /// The supervisor has ended without a record; nothing of its tree that could be found is left.
+    Lost,
+}
+
+enum Held {
+    /// Held by the caller now.
+    Free(File),
+    /// Held by a supervisor.
+    Busy,
+    /// There is nothing to hold.
+    Gone,
+}
+
+impl Attempt {
+    pub(crate) fn new(attempts: &Path, job: JobId, attempt: u32) -> Self {
+        let name = format!("{job}.{attempt}");
+        Self {
+            folder: attempts.join(&name),
+            name,
+        }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// `<job>.<attempt>`, which marks the agent's environment too.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Makes the directory, in place of one in which nothing was ever started.
+    pub(crate) fn create(&self) -> Result<(), RunnerError> {
+        let failed = RunnerError::io("cannot make the attempt's directory");
+        if let Some(parent) = self.folder.parent() {
+            fs::create_dir_all(parent)
+                .map_err(RunnerError::io("cannot make the directory of attempts"))?;
+        }
+        let new_folder = || DirBuilder::new().mode(0o700).create(&self.folder);
+        let made = match new_folder() {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.clear_unstarted()?;
+                new_folder()
+            }
+            other => other,
+        };
+        made.map_err(failed)?;
+        self.open_new(LOCK)
+            .map(drop)
+            .map_err(RunnerError::io("cannot make the lock"))
+    }
+
+    /// Makes a file in the directory that only its owner may read.
+    pub(crate) fn open_new(&self, name: &str) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        options.open(self.folder.join(name))
+    }
+
+    fn clear_unstarted(&self) -> Result<(), RunnerError> {
+        let held = self
+            .hold()
+            .map_err(RunnerError::io("cannot take the lock"))?;
+        if matches!(held, Held::Busy) || self.was_started() {
+            return Err(RunnerError::AlreadyStarted);
+        }
+        self.remove()
+    }
+
+    /// Removes the directory and all in it.
+    pub(crate) fn remove(&self) -> Result<(), RunnerError> {
+        match fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RunnerError::io(
+                "cannot remove the attempt's directory",
+            )(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Finds out what has become of the attempt; what is left of a supervisor that was killed is
+    /// ended on the way.
+    pub(crate) async fn look(&self) -> Result<Found, RunnerError> {
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(exit) = self.exit()? {
+                return Ok(Found::Ended(Box::new(exit)));
+            }
+            match self
+                .hold()
+                .map_err(RunnerError::io("cannot take the lock"))?
+            {
+                Held::Gone => return Ok(Found::NeverStarted),
+                Held::Free(lock) => return self.settle(lock).await,
+                Held::Busy => {
+                    if let Ok(stream) = self.connect().await {
+                        return Ok(Found::Living(stream, self.record()));
+                    }
+                }
+            }
+            // It is between taking the lock and listening, or between closing and its end.
+            if Instant::now() >= deadline {
+                return Err(RunnerError::Unreachable);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    /// Decides about an attempt that nobody holds. Holding `lock` meanwhile keeps out a supervisor
+    /// that was started by a server now dead and has not come to its first act yet.
+    async fn settle(&self, lock: File) -> Result<Found, RunnerError> {
+        if let Some(exit) = self.exit()? {
+            return Ok(Found::Ended(Box::new(exit)));
+        }
+        if !self.was_started() {
+            self.remove()?;
+            return Ok(Found::NeverStarted);
+        }
+        self.end_orphans().await?;
+        drop(lock);
+        Ok(Found::Lost)
+    }
+
+    async fn end_orphans(&self) -> Result<(), RunnerError> {
+        let mut known = Vec::new();
+        if let Some(record) = self.record() {
+            if record.boot != processes::boot() {
+                return Ok(());
+            }
+            known.extend(record.agent);
+            known.extend(record.strays);
+        }
+        let mut tree = Tree::orphaned(self.name.clone(), &known);
+        let left = tree.end(|| {}).await;
+        let left = left.map_err(RunnerError::io("cannot list the processes"))?;
+        for process in left {
+            tracing::warn!(
+                attempt = self.name,
+                pid = process.id.pid,
+                "process cannot be ended"
+            );
+        }
+        Ok(())
+    }
+
+    /// Waits until nobody holds the attempt.
+    pub(crate) async fn released(&self) {
+        // A lock tells nobody that it has come free.
+        while matches!(self.hold(), Ok(Held::Busy)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Takes the lock if nobody has it.
+    fn hold(&self) -> io::Result<Held> {
+        let lock = match File::open(self.folder.join(LOCK)) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Held::Gone),
+            Err(error) => return Err(error),
+        };
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Held::Free(lock)),
+            Err(Errno::WOULDBLOCK) => Ok(Held::Busy),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn was_started(&self) -> bool {
+        self.folder.join(SUPERVISOR).exists()
+    }
+
+    fn record(&self) -> Option<SupervisorRecord> {
+        record::read(&self.folder, SUPERVISOR).ok().flatten()
+    }
+
+    fn exit(&self) -> Result<Option<ExitRecord>, RunnerError> {
+        record::read(&self.folder, EXIT).map_err(RunnerError::io("cannot read the exit record"))
+    }
+
+    /// Connects to the supervisor; a path longer than a socket's address takes goes through the
+    /// descriptor of its directory.
+    pub(crate) async fn connect(&self) -> io::Result<UnixStream> {
+        let path = self.folder.join(SOCKET);
+        if path.as_os_str().as_bytes().len() <= SOCKET_PATH_MAX {
+            return UnixStream::connect(path).await;
+        }
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::fd::AsRawFd as _;
+            let folder = File::open(&self.folder)?;
+            let short = format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd());
+            UnixStream::connect(short).await
+        }
+        #[cfg(not(target_os = "linux"))]
+        Err(io::ErrorKind::InvalidFilename.into())
+    }
+
+    /// What the supervisor has said on its standard error.
+    pub(crate) fn complaint(&self) -> String {
+        let text = fs::read(self.folder.join(STDERR)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        crate::text::shortened(text.trim(), 2000)
+    }
+}

@@ -1,0 +1,47 @@
+//! What can go wrong with a run that is not the agent's own failure.
+
+use std::io;
+
+use agent_domain::{Class, RunSummary};
+
+/// Why a run could not be started, followed or ended in good order.
+#[derive(Debug, thiserror::Error)]
+pub enum RunnerError {
+    /// There is a record that this attempt was started before.
+    #[error("this attempt was started already")]
+    AlreadyStarted,
+    /// The supervisor could not be started, or refused its task.
+    #[error("the supervisor could not be started: {0}")]
+    Supervisor(String),
+    /// A supervisor holds the attempt but cannot be reached.
+    #[error("the supervisor does not answer")]
+    Unreachable,
+    /// The supervisor ended without an exit record; what was left of its tree has been ended.
+    #[error("the supervisor was lost")]
+    Lost(Box<RunSummary>),
+    /// The attempt's directory could not be used.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl RunnerError {
+    /// What kind of error this is.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::AlreadyStarted => Class::Conflict,
+            Self::Supervisor(_) | Self::Unreachable | Self::Lost(_) | Self::Io { .. } => {
+                Class::Unavailable
+            }
+        }
+    }
+
+    /// For `map_err`: says what was tried.
+    pub(crate) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { what, source }
+    }
+}

@@ -1,0 +1,200 @@
+//! Picks from the transcript what the outcome of a run depends on.
+
+use agent_domain::{ResultSummary, RunSummary};
+
+use crate::event::Object;
+use crate::text;
+
+/// Longest result text that is kept, in bytes: it becomes the job's error sentence.
+const RESULT_TEXT_MAX: usize = 2000;
+
+/// Reads the agent's standard output line by line.
+///
+/// The last result wins, since a run may report more than one; whatever is not understood is
+/// passed over.
+#[derive(Debug, Default)]
+pub struct RunObserver {
+    summary: RunSummary,
+}
+
+impl RunObserver {
+    /// Takes in a complete line, without its line feed.
+    pub fn line(&mut self, line: &[u8]) {
+        let line = String::from_utf8_lossy(line);
+        let Some(event) = Object::parse(&line) else {
+            return;
+        };
+        let Some(kind) = event.text("type") else {
+            return;
+        };
+        if let Some(session) = event.text("session_id") {
+            self.summary.session_id = Some(session);
+        }
+        match kind.as_str() {
+            "system" if event.text("subtype").as_deref() == Some("init") => self.init(&event),
+            "assistant" => self.assistant(&event),
+            "rate_limit_event" => self.rate_limit(&event),
+            "result" => self.summary.result = Some(result(&event)),
+            _ => {}
+        }
+    }
+
+    /// What is known so far.
+    pub fn summary(&self) -> &RunSummary {
+        &self.summary
+    }
+
+    /// What is known in the end.
+    pub fn into_summary(self) -> RunSummary {
+        self.summary
+    }
+
+    fn init(&mut self, event: &Object<'_>) {
+        let summary = &mut self.summary;
+        summary.model = event.text("model").or(summary.model.take());
+        summary.cli_version = event
+            .text("claude_code_version")
+            .or(summary.cli_version.take());
+    }
+
+    fn assistant(&mut self, event: &Object<'_>) {
+        // What a subagent met is the agent's business.
+        if event.text("parent_tool_use_id").is_none()
+            && let Some(error) = event.text("error")
+        {
+            self.summary.assistant_error = Some(error);
+        }
+    }
+
+    fn rate_limit(&mut self, event: &Object<'_>) {
+        let Some(info) = event.object("rate_limit_info") else {
+            return;
+        };
+        match info.text("status").as_deref() {
+            Some("rejected") => self.summary.limit_resets_at = info.integer("resetsAt"),
+            Some("allowed" | "allowed_warning") => self.summary.limit_resets_at = None,
+            _ => {}
+        }
+    }
+}
+
+fn result(event: &Object<'_>) -> ResultSummary {
+    let words = event
+        .text("result")
+        .filter(|words| !words.is_empty())
+        .or_else(|| event.first_text("errors"))
+        .unwrap_or_default();
+    ResultSummary {
+        subtype: event.text("subtype").unwrap_or_default(),
+        // A result that does not say it is no error is none to rely on.
+        is_error: event.flag("is_error").unwrap_or(true),
+        terminal_reason: event.text("terminal_reason"),
+        stop_reason: event.text("stop_reason"),
+        api_error_status: event.integer("api_error_status"),
+        api_error: event.text("api_error"),
+        text: text::shortened(&words, RESULT_TEXT_MAX),
+        num_turns: event
+            .integer("num_turns")
+            .and_then(|turns| u64::try_from(turns).ok()),
+        cost_usd: event.number("total_cost_usd"),
+        permission_denials: event
+            .count("permission_denials")
+            .map_or(0, |count| count as u64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observe(lines: &[&str]) -> RunSummary {
+        let mut observer = RunObserver::default();
+        for line in lines {
+            observer.line(line.as_bytes());
+        }
+        observer.into_summary()
+    }
+
+    #[test]
+    fn fields_are_found_whatever_their_order() {
+        let summary = observe(&[
+            r#"{"claude_code_version":"2.1.329","session_id":"s","subtype":"init","model":"opus","type":"system","tools":["Bash"]}"#,
+            r#"{"duration_api_ms":5,"stop_reason":"end_turn","num_turns":4,"total_cost_usd":0.25,"permission_denials":[{},{}],"is_error":false,"result":"done","subtype":"success","terminal_reason":"completed","type":"result","session_id":"s"}"#,
+        ]);
+        assert_eq!(summary.session_id.as_deref(), Some("s"));
+        assert_eq!(summary.model.as_deref(), Some("opus"));
+        assert_eq!(summary.cli_version.as_deref(), Some("2.1.329"));
+        let result = summary.result.unwrap();
+        assert_eq!(
+            (result.subtype.as_str(), result.is_error),
+            ("success", false)
+        );
+        assert_eq!((result.num_turns, result.cost_usd), (Some(4), Some(0.25)));
+        assert_eq!(
+            (result.text.as_str(), result.permission_denials),
+            ("done", 2)
+        );
+    }
+
+    #[test]
+    fn the_last_result_wins_and_init_may_come_again() {
+        let summary = observe(&[
+            r#"{"type":"system","subtype":"init","model":"a"}"#,
+            r#"{"type":"result","subtype":"success","is_error":false,"result":"one"}"#,
+            r#"{"type":"system","subtype":"init","model":"b"}"#,
+            r#"{"type":"result","subtype":"error_max_turns","is_error":true,"errors":["two","three"]}"#,
+        ]);
+        assert_eq!(summary.model.as_deref(), Some("b"));
+        assert_eq!(summary.result.unwrap().text, "two");
+    }
+
+    #[test]
+    fn a_rejected_limit_is_kept_until_requests_are_allowed_again() {
+        let rejected = r#"{"type":"rate_limit_event","rate_limit_info":{"resetsAt":1795213145,"status":"rejected"}}"#;
+        let allowed =
+            r#"{"type":"rate_limit_event","rate_limit_info":{"status":"allowed","resetsAt":1}}"#;
+        assert_eq!(observe(&[rejected]).limit_resets_at, Some(1_795_213_145));
+        assert_eq!(observe(&[rejected, allowed]).limit_resets_at, None);
+    }
+
+    #[test]
+    fn the_error_of_a_synthetic_message_is_kept_but_not_a_subagents() {
+        let own =
+            r#"{"error":"authentication_failed","type":"assistant","parent_tool_use_id":null}"#;
+        let sub = r#"{"error":"rate_limit","type":"assistant","parent_tool_use_id":"t"}"#;
+        assert_eq!(
+            observe(&[own, sub]).assistant_error.as_deref(),
+            Some("authentication_failed")
+        );
+    }
+
+    #[test]
+    fn what_is_no_event_of_ours_changes_nothing() {
+        let odd = [
+            "",
+            "plain",
+            "{",
+            "[]",
+            "{}",
+            "null",
+            "\u{fffd}",
+            r#"{"type":3}"#,
+            r#"{"type":"result"#,
+            r#"{"type":"unheard_of","x":[[[]]]}"#,
+        ];
+        assert_eq!(observe(&odd), RunSummary::default());
+        let mut observer = RunObserver::default();
+        observer.line(b"\xff\xfe{\"type\":\"result\"}");
+        assert_eq!(observer.into_summary(), RunSummary::default());
+    }
+
+    #[test]
+    fn a_line_with_bytes_that_are_not_utf8_is_still_read() {
+        let mut observer = RunObserver::default();
+        observer.line(b"{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"a\xffb\"}");
+        assert_eq!(
+            observer.summary().result.as_ref().unwrap().text,
+            "a\u{fffd}b"
+        );
+    }
+}

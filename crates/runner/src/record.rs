@@ -1,0 +1,265 @@
+//! What supervisor and server tell each other through files and the spec: the written forms.
+
+use std::borrow::Cow;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use agent_domain::{ResultSummary, RunEnd, RunSummary, Stop};
+use serde::{Deserialize, Serialize};
+
+use crate::Ladder;
+
+/// Everything a supervisor needs to know. It is sent through a pipe and never stored, since it
+/// holds the prompt and the agent's credentials.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Spec<'a> {
+    pub(crate) program: OsString,
+    pub(crate) args: Vec<OsString>,
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    pub(crate) cwd: OsString,
+    pub(crate) prompt: Cow<'a, str>,
+    pub(crate) log: OsString,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) ladder: Ladder,
+    /// What marks the agent's environment.
+    pub(crate) mark: String,
+}
+
+/// A process, told apart from a later one with the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct ProcessId {
+    pub(crate) pid: i32,
+    /// In the system's own unit, since it started.
+    pub(crate) started: u64,
+}
+
+/// `supervisor.json`: who supervises, and what it has started. Its presence means that the agent
+/// may have been started.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SupervisorRecord {
+    pub(crate) supervisor: ProcessId,
+    /// Which start of the machine the processes belong to.
+    pub(crate) boot: String,
+    pub(crate) agent: Option<ProcessId>,
+    /// What marks the agent's environment.
+    pub(crate) mark: String,
+    /// Processes of the tree that do not carry the mark.
+    pub(crate) strays: Vec<ProcessId>,
+}
+
+/// `exit.json`: how the run ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ExitRecord {
+    #[serde(with = "RunEndForm")]
+    pub(crate) end: RunEnd,
+    /// Length of the log when the supervisor closed it.
+    pub(crate) log_length: u64,
+}
+
+/// What the supervisor says on its standard output once it has done what it was told, one line.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// The run is under way, or has ended already because the agent could not be started.
+    Ready { supervisor: u32, agent: Option<u32> },
+    /// Nothing was started and nothing will be.
+    Refused(String),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "RunEnd")]
+struct RunEndForm {
+    #[serde(with = "stop")]
+    stop: Option<Stop>,
+    exit_code: Option<i32>,
+    spawn_error: Option<String>,
+    #[serde(with = "RunSummaryForm")]
+    summary: RunSummary,
+    stderr_tail: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "RunSummary")]
+struct RunSummaryForm {
+    session_id: Option<String>,
+    model: Option<String>,
+    cli_version: Option<String>,
+    assistant_error: Option<String>,
+    limit_resets_at: Option<i64>,
+    #[serde(with = "result")]
+    result: Option<ResultSummary>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ResultSummary")]
+struct ResultSummaryForm {
+    subtype: String,
+    is_error: bool,
+    terminal_reason: Option<String>,
+    stop_reason: Option<String>,
+    api_error_status: Option<i64>,
+    api_error: Option<String>,
+    text: String,
+    num_turns: Option<u64>,
+    cost_usd: Option<f64>,
+    permission_denials: u64,
+}
+
+mod stop {
+    //! `Option<Stop>` as a word.
+
+    use agent_domain::Stop;
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    #[expect(
+        clippy::ref_option,
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the signature serde asks for"
+    )]
+    pub(super) fn serialize<S: Serializer>(
+        stop: &Option<Stop>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let word = stop.map(|stop| match stop {
+            Stop::Cancelled => "cancelled",
+            Stop::TimedOut => "timed_out",
+            Stop::Idle => "idle",
+        });
+        word.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Stop>, D::Error> {
+        match Option::<String>::deserialize(deserializer)?.as_deref() {
+            None => Ok(None),
+            Some("cancelled") => Ok(Some(Stop::Cancelled)),
+            Some("timed_out") => Ok(Some(Stop::TimedOut)),
+            Some("idle") => Ok(Some(Stop::Idle)),
+            Some(other) => Err(D::Error::custom(format!("unknown stop {other}"))),
+        }
+    }
+}
+
+mod result {
+    //! `Option<ResultSummary>` through its form.
+
+    use agent_domain::ResultSummary;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::ResultSummaryForm;
+
+    #[derive(Serialize)]
+    struct Given<'a>(#[serde(with = "ResultSummaryForm")] &'a ResultSummary);
+
+    #[derive(Deserialize)]
+    struct Taken(#[serde(with = "ResultSummaryForm")] ResultSummary);
+
+    #[expect(clippy::ref_option, reason = "the signature serde asks for")]
+    pub(super) fn serialize<S: Serializer>(
+        result: &Option<ResultSummary>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        result.as_ref().map(Given).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<ResultSummary>, D::Error> {
+        Ok(Option::<Taken>::deserialize(deserializer)?.map(|Taken(result)| result))
+    }
+}
+
+/// Writes `record` to `folder/name` so that a reader finds all of it or nothing, also after a
+/// loss of power.
+pub(crate) fn write(folder: &Path, name: &str, record: &impl Serialize) -> io::Result<()> {
+    put(folder, name, record, File::sync_all)?;
+    File::open(folder)?.sync_all()
+}
+
+/// Like [`write()`], for what a loss of power makes worthless anyway.
+pub(crate) fn update(folder: &Path, name: &str, record: &impl Serialize) -> io::Result<()> {
+    put(folder, name, record, |_| Ok(()))
+}
+
+fn put(
+    folder: &Path,
+    name: &str,
+    record: &impl Serialize,
+    sync: fn(&File) -> io::Result<()>,
+) -> io::Result<()> {
+    let temporary = folder.join(format!("{name}.new"));
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&temporary)?;
+    file.write_all(&serde_json::to_vec(record)?)?;
+    sync(&file)?;
+    fs::rename(&temporary, folder.join(name))
+}
+
+/// Reads the record at `folder/name`; `None` when there is none that can be read.
+pub(crate) fn read<T: for<'de> Deserialize<'de>>(
+    folder: &Path,
+    name: &str,
+) -> io::Result<Option<T>> {
+    match fs::read(folder.join(name)) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_record_reads_back_as_written() {
+        let end = RunEnd {
+            stop: Some(Stop::TimedOut),
+            exit_code: Some(143),
+            spawn_error: None,
+            summary: RunSummary {
+                limit_resets_at: Some(5),
+                result: Some(ResultSummary {
+                    subtype: "success".into(),
+                    cost_usd: Some(0.1),
+                    ..ResultSummary::default()
+                }),
+                ..RunSummary::default()
+            },
+            stderr_tail: "x".into(),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        for end in [end, RunEnd::default()] {
+            let record = ExitRecord {
+                end: end.clone(),
+                log_length: 7,
+            };
+            write(folder.path(), "exit.json", &record).unwrap();
+            let back: ExitRecord = read(folder.path(), "exit.json").unwrap().unwrap();
+            assert_eq!((back.end, back.log_length), (end, 7));
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_missing_or_torn_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(
+            read::<ExitRecord>(folder.path(), "exit.json")
+                .unwrap()
+                .is_none()
+        );
+        fs::write(folder.path().join("exit.json"), "{\"end\":").unwrap();
+        assert!(
+            read::<ExitRecord>(folder.path(), "exit.json")
+                .unwrap()
+                .is_none()
+        );
+    }
+}

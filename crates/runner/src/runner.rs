@@ -1,0 +1,273 @@
+//! Starting runs and finding them again.
+
+use std::borrow::Cow;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf, absolute};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_domain::{JobId, RunEnd, RunOptions, RunSummary};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::RunnerError;
+use crate::attempt::{Attempt, Found, STDERR};
+use crate::command_line::command_line;
+use crate::environment::sandbox_claim;
+use crate::record::{Answer, Spec};
+use crate::run::{Run, summary_of};
+
+/// How long a supervisor may take to start the agent, on a machine with much else to do.
+const ANSWER_WITHIN: Duration = Duration::from_mins(1);
+/// Longest answer of a supervisor that is read.
+const ANSWER_MAX: u64 = 64 * 1024;
+
+/// A program and what comes first on its command line.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// The program.
+    pub path: PathBuf,
+    /// Its first arguments.
+    pub args: Vec<OsString>,
+}
+
+/// How long the ending of an agent waits before each next step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ladder {
+    /// From SIGINT to SIGTERM.
+    pub int_to_term: Duration,
+    /// From SIGTERM to the killing of everything.
+    pub term_to_kill: Duration,
+    /// From the agent's own end to that of whatever still holds its output open.
+    pub drain: Duration,
+}
+
+impl Default for Ladder {
+    fn default() -> Self {
+        Self {
+            int_to_term: Duration::from_secs(2),
+            term_to_kill: Duration::from_secs(8),
+            drain: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What a runner needs to know.
+#[derive(Debug, Clone)]
+pub struct RunnerConfig {
+    /// The CLI: a path, or a name looked up in the PATH of `environment`.
+    pub claude: PathBuf,
+    /// A program whose `main` calls [`crate::supervise`].
+    pub supervisor: Program,
+    /// All that the agent sees of the server's environment; see [`crate::agent_environment`].
+    pub environment: Vec<(OsString, OsString)>,
+    /// Holds one directory per attempt until [`Runner::forget`].
+    pub attempts_dir: PathBuf,
+    /// Used where neither job nor client say otherwise.
+    pub defaults: RunOptions,
+    /// How agents are ended.
+    pub ladder: Ladder,
+}
+
+/// One run to be started.
+#[derive(Debug, Clone)]
+pub struct RunRequest {
+    /// The job.
+    pub job: JobId,
+    /// Which attempt of it.
+    pub attempt: u32,
+    /// Given to the agent on its standard input.
+    pub prompt: Arc<str>,
+    /// The workspace.
+    pub cwd: PathBuf,
+    /// What job and client wish; the runner's defaults fill the rest.
+    pub options: RunOptions,
+    /// Where the output goes; the supervisor is its only writer until the run has ended.
+    pub log: PathBuf,
+}
+
+/// What has become of a run since another server started it.
+#[derive(Debug)]
+pub enum Reconnected {
+    /// It goes on.
+    Living(Run),
+    /// It ended in good order.
+    Ended(RunEnd),
+    /// Its supervisor was killed, or the machine went down. What was left of the tree has been
+    /// ended; the log holds what had been written until then.
+    Lost(RunSummary),
+    /// The agent was not started, and will not be by this attempt's old supervisor.
+    NeverStarted,
+}
+
+/// Runs the CLI under supervisors.
+#[derive(Debug)]
+pub struct Runner {
+    pub(crate) config: RunnerConfig,
+}
+
+impl Runner {
+    /// Makes a runner; does nothing else.
+    pub fn new(config: RunnerConfig) -> Self {
+        let mut config = config;
+        config.attempts_dir = full(&config.attempts_dir);
+        Self { config }
+    }
+
+    /// Starts the agent under a new supervisor, in an attempt that was not started before.
+    ///
+    /// An agent that cannot be started is no error here, but a run that ends with
+    /// [`RunEnd::spawn_error`]. If this is dropped before it returns, [`Runner::reconnect`] tells
+    /// what has come of it.
+    pub async fn start(&self, request: RunRequest) -> Result<Run, RunnerError> {
+        let attempt = self.attempt(request.job, request.attempt);
+        attempt.create()?;
+        let started = self.launch(&attempt, &request).await;
+        if started.is_err() {
+            // Ends what may have been started before it went wrong.
+            attempt.look().await?;
+            attempt.remove()?;
+        }
+        started
+    }
+
+    async fn launch(&self, attempt: &Attempt, request: &RunRequest) -> Result<Run, RunnerError> {
+        let mut child = self.spawn(attempt)?;
+        let spec = self.spec(attempt, request);
+        let answer = tokio::time::timeout(ANSWER_WITHIN, converse(&mut child, &spec)).await;
+        let (supervisor, agent) = match answer {
+            Ok(Ok(Answer::Ready { supervisor, agent })) => (supervisor, agent),
+            Ok(Ok(Answer::Refused(error))) => return Err(RunnerError::Supervisor(error)),
+            Ok(Err(error)) => return Err(put_down(child, attempt, &error.to_string()).await),
+            Err(_) => return Err(put_down(child, attempt, "it does not answer").await),
+        };
+        let stream = match attempt.connect().await {
+            Ok(stream) => Some(stream),
+            // It may be over already.
+            Err(_) => match attempt.look().await? {
+                Found::Living(stream, _) => Some(stream),
+                Found::Ended(_) | Found::Lost | Found::NeverStarted => None,
+            },
+        };
+        let mut run = Run::new(attempt.clone(), full(&request.log), stream);
+        run.supervisor_pid = Some(supervisor);
+        run.agent_pid = agent;
+        run.child = Some(child);
+        Ok(run)
+    }
+
+    fn spawn(&self, attempt: &Attempt) -> Result<Child, RunnerError> {
+        let errors = attempt
+            .open_new(STDERR)
+            .map_err(RunnerError::io("cannot make the supervisor's error file"))?;
+        let program = &self.config.supervisor;
+        Command::new(&program.path)
+            .args(&program.args)
+            .arg(attempt.folder())
+            .env_clear()
+            .current_dir(attempt.folder())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .map_err(|error| {
+                RunnerError::Supervisor(format!("{}: {error}", program.path.display()))
+            })
+    }
+
+    fn spec<'a>(&self, attempt: &Attempt, request: &'a RunRequest) -> Spec<'a> {
+        let options = request.options.clone().or(&self.config.defaults);
+        let mode = options.permission_mode.unwrap_or_default();
+        let is_root = rustix::process::geteuid().is_root();
+        let mut environment = self.config.environment.clone();
+        environment.extend(sandbox_claim(mode, is_root));
+        Spec {
+            program: self.config.claude.clone().into(),
+            args: command_line(&options),
+            environment,
+            cwd: full(&request.cwd).into(),
+            prompt: Cow::Borrowed(&request.prompt),
+            log: full(&request.log).into(),
+            timeout: options.timeout,
+            idle_timeout: options.idle_timeout,
+            ladder: self.config.ladder,
+            mark: attempt.name().to_owned(),
+        }
+    }
+
+    /// Finds out what has become of a run that this or an earlier server started.
+    pub async fn reconnect(
+        &self,
+        job: JobId,
+        attempt: u32,
+        log: &Path,
+    ) -> Result<Reconnected, RunnerError> {
+        let attempt = self.attempt(job, attempt);
+        Ok(match attempt.look().await? {
+            Found::NeverStarted => Reconnected::NeverStarted,
+            Found::Ended(exit) => Reconnected::Ended(exit.end),
+            Found::Lost => Reconnected::Lost(summary_of(full(log)).await),
+            Found::Living(stream, record) => {
+                let mut run = Run::new(attempt, full(log), Some(stream));
+                if let Some(record) = record {
+                    run.supervisor_pid = u32::try_from(record.supervisor.pid).ok();
+                    run.agent_pid = record.agent.and_then(|id| u32::try_from(id.pid).ok());
+                }
+                Reconnected::Living(run)
+            }
+        })
+    }
+
+    /// Removes the directory of an attempt whose end is safely recorded elsewhere.
+    pub async fn forget(&self, job: JobId, attempt: u32) -> Result<(), RunnerError> {
+        let attempt = self.attempt(job, attempt);
+        let removed = tokio::task::spawn_blocking(move || attempt.remove()).await;
+        removed.unwrap_or_else(|error| {
+            Err(RunnerError::io("cannot remove the attempt's directory")(
+                error.into(),
+            ))
+        })
+    }
+
+    fn attempt(&self, job: JobId, attempt: u32) -> Attempt {
+        Attempt::new(&self.config.attempts_dir, job, attempt)
+    }
+}
+
+/// Hands a supervisor its task and takes its answer.
+async fn converse(child: &mut Child, spec: &Spec<'_>) -> io::Result<Answer> {
+    let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    };
+    let mut task = serde_json::to_vec(spec)?;
+    task.push(b'\n');
+    // One that refuses does so without reading its task; the answer says why.
+    input.write_all(&task).await.ok();
+    drop(input);
+    let mut line = Vec::new();
+    let mut output = BufReader::new(output).take(ANSWER_MAX);
+    output.read_until(b'\n', &mut line).await?;
+    if line.is_empty() {
+        return Err(io::Error::other("it ended without an answer"));
+    }
+    Ok(serde_json::from_slice(&line)?)
+}
+
+/// Makes sure that a supervisor which did not answer as it should starts nothing any more.
+async fn put_down(mut child: Child, attempt: &Attempt, error: &str) -> RunnerError {
+    child.kill().await.ok();
+    let complaint = attempt.complaint();
+    RunnerError::Supervisor(if complaint.is_empty() {
+        error.to_owned()
+    } else {
+        format!("{error}: {complaint}")
+    })
+}
+
+/// The supervisor works in another directory, so names must not depend on ours.
+fn full(path: &Path) -> PathBuf {
+    absolute(path).unwrap_or_else(|_| path.to_owned())
+}

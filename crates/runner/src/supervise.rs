@@ -1,0 +1,213 @@
+//! The supervisor's own process, from its first act to its last.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, Read as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_domain::{Clock, RunEnd};
+use rustix::fs::FlockOperation;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Child;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_process_stream::ProcessChunkStream;
+
+use crate::attempt::{EXIT, LOCK, SUPERVISOR};
+use crate::log::LogWriter;
+use crate::output::{self, Output};
+use crate::record::{self, Answer, ExitRecord, ProcessId, Spec, SupervisorRecord};
+use crate::supervision::{Inbox, Supervision};
+use crate::{child, processes, socket};
+
+/// Largest spec that is read: a prompt and an environment fit many times over.
+const SPEC_MAX: u64 = 64 * 1024 * 1024;
+/// Further tries to write the exit record after an error that need not go away.
+const RECORD_TRIES: u32 = 10;
+
+/// Supervises one agent and returns when it and all it has started are gone.
+///
+/// This is what the program named in [`crate::RunnerConfig::supervisor`] does. It is to be called
+/// first thing in `main`, before any thread is started; it takes its task from standard input and
+/// works in the current directory, which is that of the attempt.
+pub fn supervise(clock: Arc<dyn Clock>) -> ExitCode {
+    match begin(clock) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Standard error is a file in the attempt's directory, for whoever looks into it.
+            writeln!(io::stderr(), "{error}").ok();
+            answer(&Answer::Refused(error.to_string()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn begin(clock: Arc<dyn Clock>) -> io::Result<()> {
+    // Fails only for a leader of a process group, which whoever starts us did not make us.
+    rustix::process::setsid().ok();
+    #[cfg(target_os = "linux")]
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let lock = File::open(LOCK)?;
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+    // Only the end of the process is to release it.
+    std::mem::forget(lock);
+    let spec = read_spec()?;
+    let spec: Spec<'_> = serde_json::from_slice(&spec)?;
+    let own = rustix::process::getpid().as_raw_pid();
+    let record = SupervisorRecord {
+        supervisor: processes::id_of(own).unwrap_or(ProcessId {
+            pid: own,
+            started: 0,
+        }),
+        boot: processes::boot(),
+        agent: None,
+        mark: spec.mark.clone(),
+        strays: Vec::new(),
+    };
+    record::write(Path::new("."), SUPERVISOR, &record)?;
+    File::open("..")?.sync_all()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(run(&spec, record, clock))
+}
+
+/// Reads one line from standard input; without its line feed it is torn, since whoever wrote it
+/// has died, and nothing may be started.
+fn read_spec() -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let mut input = io::stdin().lock().take(SPEC_MAX);
+    input.read_until(b'\n', &mut line)?;
+    if line.last() == Some(&b'\n') {
+        Ok(line)
+    } else {
+        Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the task is not complete",
+        ))
+    }
+}
+
+async fn run(
+    spec: &Spec<'_>,
+    mut record: SupervisorRecord,
+    clock: Arc<dyn Clock>,
+) -> io::Result<()> {
+    let children = signal(SignalKind::child())?;
+    // Whoever wants the agent ended says so through the socket. What is sent to everything, at
+    // shutdown or from a terminal, does not end us, and so leaves the ending of the tree to us.
+    for kind in [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::hangup(),
+    ] {
+        // The handler stays when its stream is dropped, and unlike an ignored signal it is not
+        // passed on to the agent.
+        drop(signal(kind)?);
+    }
+    let (lengths, lengths_seen) = watch::channel(0);
+    let commands = socket::listen(lengths_seen)?;
+    let exit = match start(spec) {
+        Err(spawn_error) => {
+            answer_ready(&record);
+            not_started(spec, spawn_error, clock.as_ref())
+        }
+        Ok((log, mut agent, pid)) => {
+            record.agent = processes::id_of(pid);
+            // Should it fail, the mark finds the agent too.
+            record::update(Path::new("."), SUPERVISOR, &record).ok();
+            answer_ready(&record);
+            feed(&mut agent, &spec.prompt);
+            let output = Output::new(clock, log, lengths);
+            let supervision = Supervision::new(spec, output, record, pid);
+            let stream = ProcessChunkStream::from(agent);
+            let inbox = Inbox {
+                stream,
+                commands,
+                children,
+            };
+            supervision.run(inbox).await
+        }
+    };
+    write_exit(&exit).await
+}
+
+/// Opens the log and starts the agent; the error is a sentence for people.
+fn start(spec: &Spec<'_>) -> Result<(LogWriter, Child, i32), String> {
+    let log = Path::new(&spec.log);
+    let log = LogWriter::open(log)
+        .map_err(|error| format!("cannot open the log {}: {error}", log.display()))?;
+    let cwd = Path::new(&spec.cwd);
+    if !cwd.is_dir() {
+        return Err(format!(
+            "cannot start the agent: {} is no directory",
+            cwd.display()
+        ));
+    }
+    let program = spec.program.display();
+    let agent = child::start(spec).map_err(|error| format!("cannot start {program}: {error}"))?;
+    let pid = agent.id().and_then(|pid| i32::try_from(pid).ok());
+    let pid = pid.ok_or_else(|| format!("{program} ended before it began"))?;
+    Ok((log, agent, pid))
+}
+
+fn not_started(spec: &Spec<'_>, error: String, clock: &dyn Clock) -> ExitRecord {
+    let log_length = LogWriter::open(Path::new(&spec.log)).and_then(|mut log| {
+        log.system(clock.now(), &error);
+        log.sync()
+    });
+    ExitRecord {
+        end: RunEnd {
+            spawn_error: Some(error),
+            ..RunEnd::default()
+        },
+        log_length: log_length.unwrap_or_default(),
+    }
+}
+
+/// Writes the prompt while the agent is already being listened to, and closes its input.
+fn feed(agent: &mut Child, prompt: &str) {
+    let Some(mut input) = agent.stdin.take() else {
+        return;
+    };
+    let prompt = prompt.as_bytes().to_vec();
+    tokio::spawn(async move {
+        // An agent that does not read its prompt says itself what is wrong.
+        input.write_all(&prompt).await.ok();
+    });
+}
+
+/// Writes the exit record, if need be when there is room on the disk again.
+async fn write_exit(exit: &ExitRecord) -> io::Result<()> {
+    let mut tries = 0;
+    loop {
+        let Err(error) = record::write(Path::new("."), EXIT, exit) else {
+            return Ok(());
+        };
+        if !output::is_full(&error) {
+            tries += 1;
+        }
+        if tries > RECORD_TRIES || error.kind() == io::ErrorKind::NotFound {
+            return Err(error);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn answer_ready(record: &SupervisorRecord) {
+    let number = |id: ProcessId| u32::try_from(id.pid).unwrap_or_default();
+    answer(&Answer::Ready {
+        supervisor: number(record.supervisor),
+        agent: record.agent.map(number),
+    });
+}
+
+fn answer(answer: &Answer) {
+    let mut line = serde_json::to_vec(answer).unwrap_or_default();
+    line.push(b'\n');
+    let mut output = io::stdout().lock();
+    // Whoever started us may be gone; that changes nothing.
+    output.write_all(&line).and_then(|()| output.flush()).ok();
+}

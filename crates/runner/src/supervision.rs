@@ -1,0 +1,358 @@
+//! Watching over a running agent: its limits, the ladder of signals, and the end of its tree.
+
+use std::collections::HashSet;
+use std::future::pending;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use agent_domain::{RunEnd, Stop};
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _};
+use rustix::process::{Pid, Signal};
+use tokio::signal::unix::Signal as SignalStream;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_process_stream::{Item, ProcessChunkStream};
+
+use crate::Ladder;
+use crate::attempt::SUPERVISOR;
+use crate::output::Output;
+use crate::processes;
+use crate::record::{self, ExitRecord, ProcessId, Spec, SupervisorRecord};
+use crate::socket::Command;
+use crate::tree::{self, Tree};
+
+/// How often the tree is looked at, so that orphans are known should we be killed.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long the pipes of killed processes may stay open.
+const AFTER_KILL: Duration = Duration::from_millis(500);
+/// How long an agent may stay that no signal ends.
+const AFTER_FAILED_KILL: Duration = Duration::from_secs(5);
+
+/// How far the ending of the agent has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Running,
+    Interrupted,
+    Terminated,
+    Killed,
+}
+
+/// Watches over one agent.
+pub(crate) struct Supervision {
+    output: Output,
+    record: SupervisorRecord,
+    agent: i32,
+    tree: Tree,
+    ladder: Ladder,
+    timeout: Option<Duration>,
+    idle_timeout: Option<Duration>,
+    stop: Option<Stop>,
+    step: Step,
+    status: Option<ExitStatus>,
+    over: bool,
+    wall_at: Option<Instant>,
+    heard_at: Instant,
+    step_at: Option<Instant>,
+    leave_at: Option<Instant>,
+    look_at: Instant,
+    looked_at: HashSet<ProcessId>,
+}
+
+/// What happens to a supervision from outside.
+pub(crate) struct Inbox {
+    pub(crate) stream: ProcessChunkStream,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    /// SIGCHLD.
+    pub(crate) children: SignalStream,
+}
+
+impl Supervision {
+    pub(crate) fn new(
+        spec: &Spec<'_>,
+        output: Output,
+        record: SupervisorRecord,
+        agent: i32,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            output,
+            record,
+            agent,
+            tree: Tree::below_self(),
+            ladder: spec.ladder,
+            timeout: spec.timeout,
+            idle_timeout: spec.idle_timeout,
+            stop: None,
+            step: Step::Running,
+            status: None,
+            over: false,
+            wall_at: spec.timeout.and_then(|limit| now.checked_add(limit)),
+            heard_at: now,
+            step_at: None,
+            leave_at: None,
+            look_at: now + LOOK_EVERY,
+            looked_at: HashSet::new(),
+        }
+    }
+
+    /// Runs until the agent and all it has started are gone and its output is safe.
+    pub(crate) async fn run(mut self, mut inbox: Inbox) -> ExitRecord {
+        while !self.over {
+            let due = self.due();
+            let listens = !self.output.is_blocked();
+            tokio::select! {
+                item = inbox.stream.next(), if listens => self.hear(item, &mut inbox.stream),
+                Some(command) = inbox.commands.recv() => self.obey(command).await,
+                _ = inbox.children.recv() => self.take_note(&mut inbox.stream),
+                () = sleep_until(due) => self.keep_time().await,
+            }
+        }
+        self.close(&mut inbox.stream).await
+    }
+
+    /// Takes in what the agent has written, as much as is there, and writes it in one go.
+    fn hear(&mut self, item: Option<Item<Bytes>>, stream: &mut ProcessChunkStream) {
+        let mut next = Some(item);
+        while let Some(item) = next {
+            match item {
+                Some(Item::Done(status)) => {
+                    self.status = status.ok().or(self.status);
+                    self.over = true;
+                    break;
+                }
+                None => {
+                    self.over = true;
+                    break;
+                }
+                Some(item) => self.output.take(&item),
+            }
+            next = if self.output.is_large() {
+                None
+            } else {
+                stream.next().now_or_never()
+            };
+        }
+        self.heard_at = Instant::now();
+        self.output.flush();
+    }
+
+    async fn obey(&mut self, command: Command) {
+        if self.status.is_some() {
+            // It has ended by itself; there is only no more reason to wait for the rest.
+            self.leave_at = self.leave_at.map(|_| Instant::now());
+        } else if command == Command::Cancel && self.step == Step::Running {
+            self.begin(Stop::Cancelled, "cancelled: asking the agent to stop");
+        } else {
+            self.stop = self.stop.or(Some(Stop::Cancelled));
+            self.kill().await;
+        }
+    }
+
+    /// Some child has changed: notes the agent's end, collects orphans.
+    fn take_note(&mut self, stream: &mut ProcessChunkStream) {
+        if self.status.is_none() {
+            let child = stream.child_mut();
+            self.status = child.and_then(|child| child.try_wait().ok().flatten());
+            if self.status.is_some() {
+                let wait = match self.step {
+                    Step::Killed => AFTER_KILL,
+                    Step::Running | Step::Interrupted | Step::Terminated => self.ladder.drain,
+                };
+                self.leave_at = Some(Instant::now() + wait);
+            }
+        }
+        self.reap();
+    }
+
+    fn reap(&self) {
+        tree::reap(self.status.is_none().then_some(self.agent));
+    }
+
+    /// The next moment at which something is to be done.
+    fn due(&self) -> Option<Instant> {
+        let blocked = self.output.is_blocked();
+        let mut due = [
+            Some(self.look_at),
+            self.output.due(),
+            None,
+            None,
+            None,
+            None,
+        ];
+        if self.status.is_none() {
+            if self.step == Step::Running {
+                due[2] = self.wall_at;
+                due[3] = self.idle_at().filter(|_| !blocked);
+            }
+            due[4] = self.step_at;
+        }
+        due[5] = self.leave_at.filter(|_| !blocked);
+        due.into_iter().flatten().min()
+    }
+
+    fn idle_at(&self) -> Option<Instant> {
+        self.heard_at.checked_add(self.idle_timeout?)
+    }
+
+    async fn keep_time(&mut self) {
+        let now = Instant::now();
+        let passed = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let was_blocked = self.output.is_blocked();
+        self.output.tick();
+        if was_blocked {
+            // Neither silence nor slowness of the agent counts while it was us who did not read.
+            self.heard_at = now;
+            self.leave_at = self.leave_at.map(|_| now + self.ladder.drain);
+        }
+        if self.look_at <= now {
+            self.look();
+        }
+        if self.status.is_none() && self.step == Step::Running {
+            if passed(self.wall_at) {
+                let limit = seconds(self.timeout);
+                self.begin(
+                    Stop::TimedOut,
+                    &format!("ran longer than {limit}: stopping the agent"),
+                );
+            } else if passed(self.idle_at()) && !was_blocked {
+                let limit = seconds(self.idle_timeout);
+                self.begin(
+                    Stop::Idle,
+                    &format!("silent for {limit}: stopping the agent"),
+                );
+            }
+        } else if self.status.is_none() && passed(self.step_at) {
+            self.climb().await;
+        }
+        if passed(self.leave_at) && !self.output.is_blocked() {
+            self.leave().await;
+        }
+    }
+
+    /// First step of the ladder.
+    fn begin(&mut self, stop: Stop, text: &str) {
+        self.stop = Some(stop);
+        self.output.say(text);
+        self.signal_group(Signal::INT);
+        self.step = Step::Interrupted;
+        self.step_at = Some(Instant::now() + self.ladder.int_to_term);
+    }
+
+    async fn climb(&mut self) {
+        if self.step == Step::Interrupted {
+            self.signal_group(Signal::TERM);
+            self.step = Step::Terminated;
+            self.step_at = Some(Instant::now() + self.ladder.term_to_kill);
+        } else {
+            self.kill().await;
+        }
+    }
+
+    async fn kill(&mut self) {
+        self.step = Step::Killed;
+        self.step_at = None;
+        self.end_tree().await;
+        // Normally its end is noted next, and sets an earlier moment.
+        self.leave_at = Some(Instant::now() + AFTER_FAILED_KILL);
+    }
+
+    /// The pipes are still open although the agent has ended, or it cannot be ended at all.
+    async fn leave(&mut self) {
+        if self.step == Step::Killed {
+            self.over = true;
+            return;
+        }
+        self.step = Step::Killed;
+        self.end_tree().await;
+        self.leave_at = Some(Instant::now() + AFTER_KILL);
+    }
+
+    /// Signals the agent's own process group. Its number cannot belong to another group before
+    /// the agent's status has been collected.
+    fn signal_group(&self, signal: Signal) {
+        if let Some(group) = Pid::from_raw(self.agent)
+            && self.status.is_none()
+        {
+            rustix::process::kill_process_group(group, signal).ok();
+            // A stopped process acts on nothing else.
+            rustix::process::kill_process_group(group, Signal::CONT).ok();
+        }
+    }
+
+    async fn end_tree(&mut self) {
+        let agent = self.status.is_none().then_some(self.agent);
+        match self.tree.end(|| tree::reap(agent)).await {
+            Ok(left) => {
+                for process in left {
+                    let pid = process.id.pid;
+                    self.output.say(&format!("process {pid} cannot be ended"));
+                }
+            }
+            Err(error) => self
+                .output
+                .say(&format!("cannot list the processes: {error}")),
+        }
+    }
+
+    /// Notes in the record which members of the tree could not be recognised by their mark.
+    fn look(&mut self) {
+        self.look_at = Instant::now() + LOOK_EVERY;
+        self.reap();
+        let Ok(members) = self.tree.look() else {
+            return;
+        };
+        let before = self.record.strays.len();
+        let living: HashSet<ProcessId> = members.iter().map(|process| process.id).collect();
+        self.looked_at.retain(|id| living.contains(id));
+        self.record.strays.retain(|id| living.contains(id));
+        let mut changed = self.record.strays.len() != before;
+        for id in living {
+            if self.looked_at.insert(id) && !processes::is_marked(id.pid, &self.record.mark) {
+                self.record.strays.push(id);
+                changed = true;
+            }
+        }
+        if changed {
+            // Only a help for the worst case; it is tried again with the next change.
+            record::update(Path::new("."), SUPERVISOR, &self.record).ok();
+        }
+    }
+
+    async fn close(mut self, stream: &mut ProcessChunkStream) -> ExitRecord {
+        if self.status.is_none() {
+            let child = stream.child_mut();
+            self.status = child.and_then(|child| child.try_wait().ok().flatten());
+        }
+        if tree::has_children() || !cfg!(target_os = "linux") {
+            self.end_tree().await;
+        }
+        let exit_code = self
+            .status
+            .and_then(|status| status.code().or_else(|| Some(128 + status.signal()?)));
+        let (log_length, summary, stderr_tail) = self.output.finish().await;
+        ExitRecord {
+            end: RunEnd {
+                stop: self.stop,
+                exit_code,
+                spawn_error: None,
+                summary,
+                stderr_tail,
+            },
+            log_length,
+        }
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => pending().await,
+    }
+}
+
+fn seconds(limit: Option<Duration>) -> String {
+    format!("{} s", limit.unwrap_or_default().as_secs_f64())
+}
