@@ -1,0 +1,91 @@
+//! Which way pull requests are opened.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use agent_domain::{BranchName, PullRequest, RepoSlug, Secret};
+
+use crate::{ForgeError, Gh, GitHub};
+
+/// Where GitHub's own API is.
+const GITHUB_API: &str = "https://api.github.com";
+
+/// What decides how pull requests are opened.
+#[derive(Debug, Clone)]
+pub struct ForgeConfig {
+    /// Whether the remote is GitHub; see [`crate::is_github`].
+    pub is_github: bool,
+    /// Base URL of the REST API, where it is not GitHub's own.
+    pub api_url: Option<String>,
+    /// Token for the API; without one `gh` is used.
+    pub token: Option<Secret>,
+    /// The GitHub CLI: a path, or a name looked up in the PATH of `env`.
+    pub gh: PathBuf,
+    /// The environment of `gh`.
+    pub env: Vec<(OsString, OsString)>,
+}
+
+/// A pull request to be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullRequestRequest {
+    /// The repository.
+    pub repo: RepoSlug,
+    /// The branch with the work, pushed already.
+    pub head: BranchName,
+    /// The branch it is to go to.
+    pub base: BranchName,
+    /// For people; arrives as it is.
+    pub title: String,
+    /// For people; arrives as it is.
+    pub body: String,
+}
+
+/// A way to open pull requests.
+#[derive(Debug)]
+pub enum Forge {
+    /// GitHub's REST API with a token.
+    GitHub(GitHub),
+    /// The `gh` command and its login.
+    Gh(Gh),
+    /// The remote is no forge we know: a pushed branch is all there is.
+    Plain,
+}
+
+impl Forge {
+    /// Chooses the way.
+    pub fn new(config: ForgeConfig) -> Self {
+        if !config.is_github {
+            return Self::Plain;
+        }
+        match config.token {
+            Some(token) => {
+                let api_url = config.api_url.as_deref().unwrap_or(GITHUB_API);
+                Self::GitHub(GitHub::new(api_url, token))
+            }
+            None => Self::Gh(Gh::new(config.gh, config.env)),
+        }
+    }
+
+    /// Whether pull requests are opened at all; an error when they should be and cannot.
+    ///
+    /// Asked before an agent is started, so that a job without a way out costs nothing.
+    pub async fn ready(&self) -> Result<bool, ForgeError> {
+        match self {
+            Self::GitHub(_) => Ok(true),
+            Self::Gh(gh) => gh.require_login().await.map(|()| true),
+            Self::Plain => Ok(false),
+        }
+    }
+
+    /// Opens a pull request, or finds the one that is open for the branch already.
+    pub async fn pull_request(
+        &self,
+        request: &PullRequestRequest,
+    ) -> Result<PullRequest, ForgeError> {
+        match self {
+            Self::GitHub(github) => github.pull_request(request).await,
+            Self::Gh(gh) => gh.pull_request(request).await,
+            Self::Plain => Err(ForgeError::Unavailable("the remote is not GitHub".into())),
+        }
+    }
+}
