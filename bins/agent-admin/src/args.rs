@@ -1,0 +1,272 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use crate::exit;
+
+/// Manage a running agent-server: clients, jobs, logs, queue.
+#[derive(Debug, Parser)]
+#[command(name = "agent-admin", version, after_help = exit::HELP)]
+pub(crate) struct Args {
+    /// Address of the server
+    #[arg(
+        long,
+        global = true,
+        env = "AGENT_URL",
+        default_value = "http://127.0.0.1:3456"
+    )]
+    pub(crate) url: String,
+    /// The server's secret; prefer the environment, a command line can be seen by others
+    #[arg(long, global = true, env = "AGENT_API_SECRET", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The configured repositories
+    #[command(subcommand)]
+    Clients(ClientsCommand),
+    /// The server's local copies of the repositories
+    #[command(subcommand)]
+    Repos(ReposCommand),
+    /// Jobs
+    #[command(subcommand)]
+    Jobs(JobsCommand),
+    /// Show what runs and what waits
+    Queue {
+        /// Show at most so many waiting jobs
+        #[arg(long)]
+        limit: Option<u32>,
+    },
+    /// Show how the server is
+    Health,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientsCommand {
+    /// Add a client and clone its repository
+    Add {
+        /// The repository, as org/repo
+        repository: String,
+        /// Name for people [default: the repository's]
+        #[arg(long)]
+        name: Option<String>,
+        /// Branch that jobs start from [default: main]
+        #[arg(long)]
+        default_branch: Option<String>,
+        /// The customer's id in your own system
+        #[arg(long)]
+        os_client_id: Option<String>,
+    },
+    /// List all clients
+    List,
+    /// Show one client
+    Show {
+        /// Id, or org/repo
+        client: String,
+    },
+    /// Change a client
+    Update {
+        /// Id, or org/repo
+        client: String,
+        /// New name
+        #[arg(long, required_unless_present = "default_branch")]
+        name: Option<String>,
+        /// New default branch
+        #[arg(long)]
+        default_branch: Option<String>,
+    },
+    /// Remove a client; its ended jobs stay readable
+    Rm {
+        /// Id, or org/repo
+        client: String,
+        /// Remove the server's copy of the repository too
+        #[arg(long)]
+        remove_repo: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum ReposCommand {
+    /// Bring all copies up to date with their remotes
+    Sync,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// Submit a job
+    Submit(Box<Submit>),
+    /// List jobs, newest first
+    List {
+        /// Only these statuses: queued, running, completed, failed, cancelled
+        #[arg(long, value_delimiter = ',')]
+        status: Vec<String>,
+        /// Only this client's: id, or org/repo
+        #[arg(long)]
+        client: Option<String>,
+        /// How many
+        #[arg(long)]
+        limit: Option<u32>,
+        /// Leave out so many
+        #[arg(long, conflicts_with = "before")]
+        offset: Option<u32>,
+        /// Only jobs older than this one
+        #[arg(long)]
+        before: Option<String>,
+    },
+    /// Show one job
+    Show {
+        /// Id of the job
+        job: String,
+    },
+    /// Cancel a job and wait until its last process is gone
+    Cancel {
+        /// Id of the job
+        job: String,
+        /// Only ask for it
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Submit an ended job once more
+    Retry {
+        /// Id of the job
+        job: String,
+    },
+    /// Print a job's log
+    Logs {
+        /// Id of the job
+        job: String,
+        /// Go on until the job has ended
+        #[arg(short, long)]
+        follow: bool,
+        /// Print the log file as it is
+        #[arg(long, conflicts_with = "json")]
+        raw: bool,
+        /// Start at this byte of the log file
+        #[arg(long, default_value_t = 0)]
+        offset: u64,
+    },
+    /// Wait until a job has ended; the exit code tells how
+    Wait {
+        /// Id of the job
+        job: String,
+        /// Give up after so many seconds
+        #[arg(long, value_parser = seconds)]
+        timeout: Option<Duration>,
+    },
+}
+
+/// What to submit.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Submit {
+    /// Id of the client
+    #[arg(long, required_unless_present = "repo", conflicts_with = "repo")]
+    pub(crate) client: Option<String>,
+    /// The repository as org/repo; its client is added if there is none
+    #[arg(long)]
+    pub(crate) repo: Option<String>,
+    /// What the agent is told; - reads standard input
+    #[arg(
+        long,
+        required_unless_present = "prompt_file",
+        conflicts_with = "prompt_file",
+        allow_hyphen_values = true
+    )]
+    pub(crate) prompt: Option<String>,
+    /// File with what the agent is told; - reads standard input
+    #[arg(long)]
+    pub(crate) prompt_file: Option<PathBuf>,
+    /// Branch the work goes to
+    #[arg(long)]
+    pub(crate) branch: String,
+    /// Title of the pull request
+    #[arg(long)]
+    pub(crate) title: Option<String>,
+    /// The feature's id in your own system
+    #[arg(long)]
+    pub(crate) os_feature_id: Option<String>,
+    /// Where to call back when the job has ended
+    #[arg(long)]
+    pub(crate) callback_url: Option<String>,
+    /// Model the agent is to use
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// Permission mode of the CLI
+    #[arg(long)]
+    pub(crate) permission_mode: Option<String>,
+    /// Longest run of the agent, in seconds
+    #[arg(long)]
+    pub(crate) timeout: Option<u64>,
+    /// Longest silence of the agent, in seconds
+    #[arg(long)]
+    pub(crate) idle_timeout: Option<u64>,
+    /// Wait until the job has ended; the exit code tells how
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .map(Duration::from_secs)
+        .map_err(|_| "a whole number of seconds".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_job_needs_one_target_and_one_prompt() {
+        let parse = |extra: &[&str]| {
+            let fixed = ["agent-admin", "jobs", "submit", "--branch", "b"];
+            Args::try_parse_from(fixed.iter().chain(extra)).is_ok()
+        };
+        assert!(parse(&["--client", "c", "--prompt", "p"]));
+        assert!(parse(&["--repo", "o/r", "--prompt", "-"]));
+        assert!(parse(&["--repo", "o/r", "--prompt-file", "-"]));
+        assert!(!parse(&["--prompt", "p"]));
+        assert!(!parse(&["--client", "c"]));
+        assert!(!parse(&["--client", "c", "--repo", "o/r", "--prompt", "p"]));
+        assert!(!parse(&[
+            "--client",
+            "c",
+            "--prompt",
+            "p",
+            "--prompt-file",
+            "f"
+        ]));
+    }
+
+    #[test]
+    fn a_prompt_may_begin_with_a_dash() {
+        let line = [
+            "agent-admin",
+            "jobs",
+            "submit",
+            "--branch",
+            "b",
+            "--repo",
+            "o/r",
+        ];
+        let args = Args::try_parse_from(line.iter().chain(&["--prompt", "- fix it"])).unwrap();
+        let Command::Jobs(JobsCommand::Submit(submit)) = args.command else {
+            panic!("parsed as something else")
+        };
+        assert_eq!(submit.prompt.as_deref(), Some("- fix it"));
+    }
+}

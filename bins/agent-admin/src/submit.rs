@@ -1,0 +1,82 @@
+//! `agent-admin jobs submit`.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use agent_client::Client;
+use agent_client::wire::CreateJob;
+
+use crate::args::Submit;
+use crate::clients;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::screen::Screen;
+use crate::wait;
+
+pub(crate) fn run(client: &Client, screen: &mut Screen, args: Submit) -> Result<Exit, Failure> {
+    let wait = args.wait;
+    let created = client.create_job(&request(args)?)?;
+    if wait {
+        screen.line(&format!(
+            "job {} queued at position {}",
+            created.id, created.position
+        ))?;
+        screen.flush()?;
+        return wait::run(client, screen, &created.id, None);
+    }
+    if !screen.json(&created)? {
+        screen.record(&[
+            ("id", Some(created.id)),
+            ("position", Some(created.position.to_string())),
+            ("branch", Some(created.branch_name)),
+        ])?;
+    }
+    Ok(Exit::Done)
+}
+
+fn request(args: Submit) -> Result<CreateJob, Failure> {
+    let (org, repo) = match &args.repo {
+        Some(repository) => {
+            let (org, repo) = clients::split(repository)?;
+            (Some(org), Some(repo))
+        }
+        None => (None, None),
+    };
+    let prompt = match (args.prompt, args.prompt_file) {
+        (Some(text), _) if text != "-" => text,
+        (None, Some(path)) if path != Path::new("-") => read_file(&path)?,
+        _ => read_stdin()?,
+    };
+    Ok(CreateJob {
+        client_id: args.client,
+        github_org: org,
+        github_repo: repo,
+        prompt,
+        branch_name: args.branch,
+        title: args.title,
+        os_feature_id: args.os_feature_id,
+        os_callback_url: args.callback_url,
+        model: args.model,
+        permission_mode: args.permission_mode,
+        timeout_seconds: args.timeout,
+        idle_timeout_seconds: args.idle_timeout,
+    })
+}
+
+fn read_file(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| Failure::Input {
+        name: path.display().to_string(),
+        error,
+    })
+}
+
+fn read_stdin() -> Result<String, Failure> {
+    let mut text = String::new();
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::Input {
+            name: "standard input".into(),
+            error,
+        })?;
+    Ok(text)
+}

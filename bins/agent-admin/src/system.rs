@@ -1,0 +1,109 @@
+//! `agent-admin queue`, `health` and `repos`.
+
+use agent_client::Client;
+
+use crate::args::ReposCommand;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::screen::Screen;
+
+pub(crate) fn health(client: &Client, screen: &mut Screen) -> Result<Exit, Failure> {
+    let health = client.health()?;
+    if !screen.json(&health)? {
+        let queue = health.queue;
+        let claude = match (&health.claude.version, health.claude.authenticated) {
+            (None, _) => "not found".into(),
+            (Some(version), true) => format!("{version}, logged in"),
+            (Some(version), false) => format!("{version}, not logged in"),
+        };
+        screen.record(&[
+            ("status", Some(health.status)),
+            (
+                "running",
+                Some(format!("{} of {}", queue.running, queue.max_concurrent)),
+            ),
+            (
+                "queued",
+                Some(format!("{} ({} parked)", queue.queued, queue.parked)),
+            ),
+            ("claude", Some(claude)),
+            ("checked", health.claude.checked_at),
+        ])?;
+    }
+    Ok(Exit::Done)
+}
+
+pub(crate) fn queue(
+    client: &Client,
+    screen: &mut Screen,
+    limit: Option<u32>,
+) -> Result<Exit, Failure> {
+    let queue = client.queue(limit)?;
+    if screen.json(&queue)? {
+        return Ok(Exit::Done);
+    }
+    screen.line(&format!(
+        "{} of {} running",
+        queue.running.len(),
+        queue.max_concurrent
+    ))?;
+    if !queue.running.is_empty() {
+        let rows = queue.running.into_iter().map(|job| {
+            let phase = job.phase.unwrap_or_default();
+            vec![
+                job.id,
+                job.client_name,
+                job.branch_name,
+                phase,
+                job.running_for,
+            ]
+        });
+        screen.table(
+            &["RUNNING", "CLIENT", "BRANCH", "PHASE", "FOR"],
+            rows.collect(),
+        )?;
+    }
+    if !queue.queued.is_empty() {
+        let rows = queue.queued.into_iter().map(|job| {
+            let place = match (job.position, job.not_before) {
+                (Some(position), _) => position.to_string(),
+                (None, Some(until)) => format!("not before {until}"),
+                (None, None) => "-".into(),
+            };
+            vec![
+                job.id,
+                job.client_name,
+                job.branch_name,
+                place,
+                job.created_at,
+            ]
+        });
+        screen.table(
+            &["QUEUED", "CLIENT", "BRANCH", "POSITION", "CREATED"],
+            rows.collect(),
+        )?;
+    }
+    Ok(Exit::Done)
+}
+
+pub(crate) fn repos(
+    client: &Client,
+    screen: &mut Screen,
+    command: ReposCommand,
+) -> Result<Exit, Failure> {
+    let ReposCommand::Sync = command;
+    let result = client.sync()?;
+    let failed = result.synced.iter().any(|repo| !repo.success);
+    if !screen.json(&result)? {
+        let rows = result.synced.into_iter().map(|repo| {
+            let outcome = if repo.success {
+                "up to date".into()
+            } else {
+                repo.error.unwrap_or_default()
+            };
+            vec![format!("{}/{}", repo.github_org, repo.repo), outcome]
+        });
+        screen.table(&["REPOSITORY", "RESULT"], rows.collect())?;
+    }
+    Ok(if failed { Exit::Fault } else { Exit::Done })
+}

@@ -1,0 +1,76 @@
+//! `/jobs`, but for logs and history.
+
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use actix_web::web::{Data, Json};
+use actix_web::{HttpRequest, HttpResponse};
+use agent_client::wire::{CreateJob, JobList};
+
+use crate::body::{JsonBody, NoBody};
+use crate::problem::Problem;
+use crate::query::Query;
+use crate::state::ApiState;
+use crate::{map, messages, parse, path};
+
+pub(crate) async fn list(
+    state: Data<ApiState>,
+    request: HttpRequest,
+) -> Result<Json<JobList>, Problem> {
+    let filter = parse::job_filter(request.query_string())?;
+    let page = state.engine.jobs(filter.clone()).await?;
+    Ok(Json(map::job_list(page, &filter)))
+}
+
+pub(crate) async fn get(
+    state: Data<ApiState>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let query = Query::parse(request.query_string(), &["includeMessages", "raw"])?;
+    let include_messages = query.flag("includeMessages", false)?;
+    let raw = query.flag("raw", false)?;
+    let found = state.engine.job(path::job_id(&request)?).await?;
+    if !include_messages {
+        return Ok(HttpResponse::Ok().json(map::job_details(found)));
+    }
+    let batches = state.engine.messages(&found.job, raw);
+    let body = messages::stream(&state, &map::job_details(found), batches).await?;
+    let json = HeaderValue::from_static("application/json");
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, json))
+        .streaming(body))
+}
+
+pub(crate) async fn create(
+    state: Data<ApiState>,
+    request: HttpRequest,
+    JsonBody(body): JsonBody<CreateJob>,
+) -> Result<HttpResponse, Problem> {
+    Query::parse(request.query_string(), &[])?;
+    let accepted = state.engine.submit(parse::submission(body)?).await?;
+    Ok(HttpResponse::Created().json(map::job_created(&accepted)))
+}
+
+pub(crate) async fn cancel(
+    state: Data<ApiState>,
+    request: HttpRequest,
+    _: NoBody,
+) -> Result<HttpResponse, Problem> {
+    let wait = Query::parse(request.query_string(), &["wait"])?.flag("wait", true)?;
+    let outcome = state.engine.cancel(path::job_id(&request)?, wait).await?;
+    let mut answer = if outcome.job.state.ended_at().is_some() {
+        HttpResponse::Ok()
+    } else {
+        HttpResponse::Accepted()
+    };
+    Ok(answer.json(map::cancelled(&outcome)))
+}
+
+pub(crate) async fn retry(
+    state: Data<ApiState>,
+    request: HttpRequest,
+    _: NoBody,
+) -> Result<HttpResponse, Problem> {
+    Query::parse(request.query_string(), &[])?;
+    let original = path::job_id(&request)?;
+    let accepted = state.engine.retry(original).await?;
+    Ok(HttpResponse::Created().json(map::job_retried(&accepted, original.to_string())))
+}

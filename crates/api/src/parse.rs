@@ -1,0 +1,376 @@
+//! From the wire to the domain: every field of a request is checked here, and named if refused.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use agent_client::wire::{CreateClient, CreateJob, Patch, UpdateClient};
+use agent_domain::{
+    BranchName, ClientChange, JobSpec, NewClient, RepoSlug, RunOptions, Status, TextError, limits,
+    one_line, prompt,
+};
+use agent_queue::{JobFilter, Submission, Target};
+
+use crate::path::parse_client_id;
+use crate::problem::Problem;
+use crate::query::Query;
+
+/// Waiting jobs shown by `GET /queue` unless asked otherwise.
+const QUEUE_DEFAULT: u32 = 100;
+
+/// Reads the body of `POST /clients`.
+pub(crate) fn new_client(body: CreateClient) -> Result<NewClient, Problem> {
+    let default_branch = body.default_branch.as_deref().unwrap_or("main");
+    Ok(NewClient {
+        os_client_id: optional_text("osClientId", body.os_client_id, limits::NAME_CHARS)?,
+        name: text("name", body.name, limits::NAME_CHARS)?,
+        repo: repo(&body.github_org, &body.github_repo)?,
+        default_branch: field("defaultBranch", default_branch)?,
+    })
+}
+
+/// Reads the body of `PATCH /clients/:id`.
+pub(crate) fn client_change(body: UpdateClient) -> Result<ClientChange, Problem> {
+    let name = given("name", body.name)?;
+    let branch = given("defaultBranch", body.default_branch)?;
+    Ok(ClientChange {
+        name: optional_text("name", name, limits::NAME_CHARS)?,
+        default_branch: branch
+            .map(|branch| field("defaultBranch", &branch))
+            .transpose()?,
+    })
+}
+
+/// Reads the body of `POST /jobs`.
+pub(crate) fn submission(body: CreateJob) -> Result<Submission, Problem> {
+    let target = target(&body)?;
+    prompt(&body.prompt).map_err(|error| match error {
+        TextError::TooLong(_) => {
+            let detail = format!("prompt {error}");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "prompt_too_large", detail).on("prompt")
+        }
+        TextError::Empty | TextError::Control => Problem::field("prompt", error),
+    })?;
+    let callback = body
+        .os_callback_url
+        .as_deref()
+        .map(callback_url)
+        .transpose()?;
+    Ok(Submission {
+        target,
+        spec: JobSpec {
+            branch: field::<BranchName>("branchName", &body.branch_name)?,
+            title: optional_text("title", body.title, limits::TITLE_CHARS)?,
+            os_feature_id: optional_text("osFeatureId", body.os_feature_id, limits::NAME_CHARS)?,
+            callback_url: callback,
+            options: RunOptions {
+                model: body.model.map(model).transpose()?,
+                permission_mode: body
+                    .permission_mode
+                    .map(|mode| field("permissionMode", &mode))
+                    .transpose()?,
+                timeout: seconds("timeoutSeconds", body.timeout_seconds)?,
+                idle_timeout: seconds("idleTimeoutSeconds", body.idle_timeout_seconds)?,
+            },
+            prompt: body.prompt.into(),
+        },
+    })
+}
+
+/// Reads the query of `GET /jobs`.
+pub(crate) fn job_filter(query: &str) -> Result<JobFilter, Problem> {
+    let query = Query::parse(query, &["status", "clientId", "limit", "offset", "before"])?;
+    let filter = JobFilter {
+        statuses: query
+            .get("status")
+            .map(statuses)
+            .transpose()?
+            .unwrap_or_default(),
+        client_id: id(&query, "clientId")?,
+        limit: query.number("limit", 1..=limits::PAGE_MAX, limits::PAGE_DEFAULT)?,
+        offset: query.number("offset", 0..=limits::OFFSET_MAX, 0)?,
+        before: id(&query, "before")?,
+    };
+    if filter.before.is_some() && filter.offset > 0 {
+        return Err(Problem::parameter(
+            "offset",
+            "cannot be combined with before",
+        ));
+    }
+    Ok(filter)
+}
+
+/// Reads the query of `GET /queue`.
+pub(crate) fn queue_limit(query: &str) -> Result<u32, Problem> {
+    let range: RangeInclusive<u32> = 1..=limits::PAGE_MAX;
+    Query::parse(query, &["limit"])?.number("limit", range, QUEUE_DEFAULT)
+}
+
+fn target(body: &CreateJob) -> Result<Target, Problem> {
+    match (&body.client_id, &body.github_org, &body.github_repo) {
+        (Some(id), None, None) => Ok(Target::Client(
+            parse_client_id(id).map_err(|error| Problem::from(error).on("clientId"))?,
+        )),
+        (None, Some(org), Some(name)) => Ok(Target::Repo(repo(org, name)?)),
+        (Some(_), _, _) => Err(Problem::field(
+            "clientId",
+            "cannot be combined with githubOrg and githubRepo",
+        )),
+        (None, Some(_), None) => Err(Problem::missing(
+            "githubRepo",
+            "githubOrg needs githubRepo beside it",
+        )),
+        (None, None, Some(_)) => Err(Problem::missing(
+            "githubOrg",
+            "githubRepo needs githubOrg beside it",
+        )),
+        (None, None, None) => Err(Problem::missing(
+            "clientId",
+            "Either clientId, or githubOrg and githubRepo, must be given",
+        )),
+    }
+}
+
+fn repo(org: &str, repo: &str) -> Result<RepoSlug, Problem> {
+    RepoSlug::check_part(org).map_err(|error| Problem::field("githubOrg", error))?;
+    RepoSlug::new(org, repo).map_err(|error| Problem::field("githubRepo", error))
+}
+
+fn callback_url<T: FromStr<Err: Display>>(text: &str) -> Result<T, Problem> {
+    let parsed = field("osCallbackUrl", text)?;
+    // The domain checks the form without a parser of URLs; what no parser takes, no sender can.
+    url::Url::parse(text)
+        .map_err(|error| Problem::field("osCallbackUrl", format!("is not a URL: {error}")))?;
+    Ok(parsed)
+}
+
+/// A model's name becomes an argument of a command: it must not look like an option.
+fn model(name: String) -> Result<String, Problem> {
+    let name = text("model", name, limits::NAME_CHARS)?;
+    if name.starts_with('-') || name.contains(char::is_whitespace) {
+        return Err(Problem::field(
+            "model",
+            "must not begin with '-' or contain spaces",
+        ));
+    }
+    Ok(name)
+}
+
+fn seconds(name: &str, value: Option<u64>) -> Result<Option<Duration>, Problem> {
+    match value {
+        Some(value) if !(1..=limits::TIMEOUT_SECONDS_MAX).contains(&value) => {
+            let what = format!("must be from 1 to {}", limits::TIMEOUT_SECONDS_MAX);
+            Err(Problem::field(name, what))
+        }
+        value => Ok(value.map(Duration::from_secs)),
+    }
+}
+
+fn statuses(list: &str) -> Result<Vec<Status>, Problem> {
+    let known = Status::ALL.map(Status::as_str).join(", ");
+    list.split(',')
+        .map(|name| {
+            let what = || format!("has {name:?}; known are {known}");
+            name.parse()
+                .map_err(|_| Problem::parameter("status", what()))
+        })
+        .collect()
+}
+
+fn id<T: FromStr<Err: Display>>(query: &Query, name: &str) -> Result<Option<T>, Problem> {
+    let parse = |text: &str| {
+        text.parse()
+            .map_err(|_| Problem::parameter(name, "is not an id"))
+    };
+    query.get(name).map(parse).transpose()
+}
+
+fn field<T: FromStr<Err: Display>>(name: &str, value: &str) -> Result<T, Problem> {
+    value.parse().map_err(|error| Problem::field(name, error))
+}
+
+fn text(name: &str, value: String, max_chars: usize) -> Result<String, Problem> {
+    one_line(&value, max_chars).map_err(|error| Problem::field(name, error))?;
+    Ok(value)
+}
+
+fn optional_text(
+    name: &str,
+    value: Option<String>,
+    max_chars: usize,
+) -> Result<Option<String>, Problem> {
+    value.map(|value| text(name, value, max_chars)).transpose()
+}
+
+fn given(name: &str, value: Patch<String>) -> Result<Option<String>, Problem> {
+    match value {
+        Patch::Absent => Ok(None),
+        Patch::Null => Err(Problem::field(name, "must not be null")),
+        Patch::Value(value) => Ok(Some(value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job() -> CreateJob {
+        CreateJob {
+            github_org: Some("o".into()),
+            github_repo: Some("r".into()),
+            prompt: "p".into(),
+            branch_name: "b".into(),
+            ..CreateJob::default()
+        }
+    }
+
+    fn refused(body: CreateJob) -> String {
+        submission(body).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn a_title_is_data_and_arrives_as_it_is() {
+        let title = "\"; rm -rf / #".to_owned();
+        let body = CreateJob {
+            title: Some(title.clone()),
+            ..job()
+        };
+        assert_eq!(submission(body).unwrap().spec.title, Some(title));
+    }
+
+    #[test]
+    fn a_job_is_for_one_client_or_one_repository() {
+        let both = CreateJob {
+            client_id: Some("0".repeat(32)),
+            ..job()
+        };
+        assert!(refused(both).starts_with("clientId cannot be combined"));
+        let half = CreateJob {
+            github_repo: None,
+            ..job()
+        };
+        assert!(refused(half).contains("githubRepo"));
+        let none = CreateJob {
+            github_org: None,
+            github_repo: None,
+            ..job()
+        };
+        assert!(refused(none).starts_with("Either clientId"));
+        let junk = CreateJob {
+            client_id: Some("x".into()),
+            github_org: None,
+            github_repo: None,
+            ..job()
+        };
+        assert_eq!(refused(junk), "Client not found");
+    }
+
+    #[test]
+    fn options_of_a_run_are_checked() {
+        for (body, field) in [
+            (
+                CreateJob {
+                    timeout_seconds: Some(0),
+                    ..job()
+                },
+                "timeoutSeconds",
+            ),
+            (
+                CreateJob {
+                    idle_timeout_seconds: Some(86_401),
+                    ..job()
+                },
+                "idleTimeoutSeconds",
+            ),
+            (
+                CreateJob {
+                    permission_mode: Some("yolo".into()),
+                    ..job()
+                },
+                "permissionMode",
+            ),
+            (
+                CreateJob {
+                    model: Some("--resume".into()),
+                    ..job()
+                },
+                "model",
+            ),
+            (
+                CreateJob {
+                    model: Some("a b".into()),
+                    ..job()
+                },
+                "model",
+            ),
+        ] {
+            assert!(refused(body).starts_with(field), "{field}");
+        }
+        let body = CreateJob {
+            timeout_seconds: Some(86_400),
+            model: Some("opus[1m]".into()),
+            ..job()
+        };
+        let options = submission(body).unwrap().spec.options;
+        assert_eq!(options.timeout, Some(Duration::from_hours(24)));
+    }
+
+    #[test]
+    fn a_callback_goes_to_what_is_a_url() {
+        for bad in [
+            "ftp://a",
+            "http://u:p@a/",
+            "http://[::1",
+            "http://a:99999/",
+            "/x",
+            "",
+        ] {
+            let body = CreateJob {
+                os_callback_url: Some(bad.into()),
+                ..job()
+            };
+            assert!(refused(body).starts_with("osCallbackUrl"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn null_is_no_name_for_a_client() {
+        let change = UpdateClient {
+            name: Patch::Null,
+            ..UpdateClient::default()
+        };
+        assert_eq!(
+            client_change(change).unwrap_err().to_string(),
+            "name must not be null"
+        );
+        assert_eq!(
+            client_change(UpdateClient::default()).unwrap(),
+            ClientChange::default()
+        );
+    }
+
+    #[test]
+    fn a_filter_has_the_specified_defaults() {
+        let filter = job_filter("").unwrap();
+        assert_eq!(
+            (filter.limit, filter.offset, filter.statuses.len()),
+            (50, 0, 0)
+        );
+        let filter = job_filter("status=queued,running&limit=500&offset=100000").unwrap();
+        assert_eq!(filter.statuses, [Status::Queued, Status::Running]);
+        for bad in [
+            "status=",
+            "status=done",
+            "status=queued,,running",
+            "status=Queued",
+            "clientId=x",
+            "before=x",
+            "offset=100001",
+            "before=00000000000000000000000000000000&offset=1",
+        ] {
+            assert!(job_filter(bad).is_err(), "{bad:?}");
+        }
+    }
+}
