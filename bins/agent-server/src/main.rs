@@ -1,3 +1,68 @@
-//! Placeholder.
+//! agent-server: runs the Claude Code CLI unattended on many repositories.
+//!
+//! This binary is the composition root: it reads settings, builds the parts, wires them and ends
+//! them in order. Everything it does is done by a library.
 
-fn main() {}
+mod environment;
+mod preflight;
+mod serve;
+mod settings;
+mod shutdown;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use agent_queue::SystemClock;
+use clap::{Parser, Subcommand};
+
+use crate::settings::Settings;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "agent-server",
+    version,
+    about = "Runs the Claude Code CLI unattended on many repositories",
+    long_about = "Takes jobs over an HTTP API and turns each into an isolated git workspace, a \
+                  supervised run of the Claude Code CLI, a pushed branch with a pull request, and \
+                  a signed callback.\n\nWithout a subcommand it serves."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API and run jobs (the default).
+    Serve,
+    /// Own one run of the agent; started by the server itself.
+    #[command(hide = true)]
+    Supervise {
+        /// The attempt's directory.
+        dir: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    // Before anything else: a supervisor is started for every run and must be quick and small.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == "supervise")
+    {
+        return agent_runner::supervise(Arc::new(SystemClock));
+    }
+    let cli = Cli::parse();
+    match cli.command {
+        Some(Command::Supervise { .. }) => agent_runner::supervise(Arc::new(SystemClock)),
+        Some(Command::Serve) | None => match serve::run(cli.settings) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("agent-server: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}

@@ -35,6 +35,20 @@ pub struct SenderConfig {
     pub user_agent: String,
 }
 
+impl Default for SenderConfig {
+    /// Unsigned, to public addresses only, with 5 s to connect and 20 s in all.
+    fn default() -> Self {
+        Self {
+            key: None,
+            allow: Vec::new(),
+            connect_timeout: Duration::from_secs(5),
+            total_timeout: Duration::from_secs(20),
+            max_response_bytes: 64 * 1024,
+            user_agent: concat!("agent-server/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
 /// Sends callbacks. Cheap to share between threads by reference.
 #[derive(Debug)]
 pub struct Sender {

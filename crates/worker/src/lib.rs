@@ -1,1 +1,18 @@
-//! Placeholder.
+//! Executes attempts: prepares a workspace, runs the agent in it, delivers its work, reports.
+//!
+//! A [`Worker`] talks to the system only through a [`Coordinator`](agent_domain::Coordinator), so
+//! it does not matter whether that is the engine in the same process or a server elsewhere. It
+//! keeps nothing in memory that a restart would need: what an interrupted attempt has done is
+//! read from the job's facts, the supervisor's directory and git.
+
+mod attempt;
+mod clean_up;
+mod deliver;
+mod health;
+mod journal;
+mod lease;
+mod patience;
+mod prepare;
+mod worker;
+
+pub use worker::{Worker, WorkerConfig, WorkerParts};

@@ -1,0 +1,82 @@
+//! Says at start what is missing on this machine, and how to get it.
+
+use std::path::{Path, PathBuf};
+
+use agent_forge::Forge;
+use agent_runner::Runner;
+use anyhow::bail;
+
+use crate::settings::Config;
+
+/// Fails when something is missing without which no job can run.
+pub(crate) fn require_git() -> anyhow::Result<()> {
+    if find(Path::new("git")).is_none() {
+        bail!(
+            "git is not installed, or not on PATH. Install it:\n  macOS: xcode-select --install\n  Debian: apt install git"
+        );
+    }
+    Ok(())
+}
+
+/// Warns of settings that leave something undone.
+pub(crate) fn warn_of_settings(config: &Config) {
+    let secret = config.api_secret.expose().chars().count();
+    if secret < agent_domain::limits::SECRET_CHARS_PUBLIC {
+        tracing::warn!(
+            "AGENT_API_SECRET has {secret} characters; good enough for this machine alone, too short for anything else"
+        );
+    }
+    if config.signing_key.is_none() {
+        tracing::warn!("WEBHOOK_SECRET is not set: callbacks are sent unsigned");
+    }
+}
+
+/// Warns when jobs would fail for want of the CLI, its login, or a way to open pull requests.
+pub(crate) async fn warn_of_programs(claude: PathBuf, runner: &Runner, forge: &Forge) {
+    let seen = runner.probe().await;
+    match &seen.version {
+        None if find(&claude).is_none() => tracing::warn!(
+            "{} is not installed, or not on PATH: jobs will fail. Install it: npm install -g @anthropic-ai/claude-code, or set CLAUDE_BIN",
+            claude.display()
+        ),
+        None => tracing::warn!(
+            "{} --version does not answer: jobs may fail",
+            claude.display()
+        ),
+        Some(version) if seen.authenticated => tracing::info!("claude {version}, logged in"),
+        Some(version) => tracing::warn!(
+            "claude {version} is not logged in: jobs will fail. Run: claude login, or set ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN"
+        ),
+    }
+    match forge.ready().await {
+        Ok(true) => tracing::info!("pull requests are opened on GitHub"),
+        Ok(false) => tracing::info!("the remote is not GitHub: jobs end with a pushed branch"),
+        Err(error) => tracing::warn!(
+            "no pull request can be opened, so jobs will fail: {error}. Set GITHUB_TOKEN, or run: gh auth login"
+        ),
+    }
+}
+
+/// Finds a program as the system would.
+fn find(program: &Path) -> Option<PathBuf> {
+    if program.components().count() > 1 {
+        return program.is_file().then(|| program.to_path_buf());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|found| found.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_on_the_path_and_by_their_own_path() {
+        let git = find(Path::new("git")).unwrap();
+        assert_eq!(find(&git), Some(git));
+        assert_eq!(find(Path::new("no-such-program-here")), None);
+        assert_eq!(find(Path::new("/no/such/program")), None);
+    }
+}

@@ -1,0 +1,198 @@
+//! Builds the parts, wires them, runs until told to stop, and ends them in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_api::ApiConfig;
+use agent_domain::WorkerId;
+use agent_forge::{Forge, ForgeConfig};
+use agent_git::{Git, GitConfig};
+use agent_queue::{Engine, EngineConfig, EngineParts, RandomIds, SystemClock};
+use agent_runner::{ClaudeTranscript, Ladder, Program, Runner, RunnerConfig, agent_environment};
+use agent_storage::{Store, StoreConfig};
+use agent_webhook::{Sender, SenderConfig};
+use agent_worker::{Worker, WorkerConfig, WorkerParts};
+use anyhow::Context as _;
+
+use crate::settings::{Config, Settings};
+use crate::shutdown::Signals;
+use crate::{environment, preflight};
+
+/// Connections to the database that read.
+const READERS: u32 = 4;
+/// Longest single git command; a first clone of a huge repository may take this long.
+const GIT_TIMEOUT: Duration = Duration::from_mins(30);
+/// A lease lasts 30 s and is renewed three times in that.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// What is left of a stop after the agents' grace: answers and callbacks under way.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Serves until a signal ends it.
+pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
+    start_logging(&settings)?;
+    let config = settings.check()?;
+    preflight::require_git()?;
+    preflight::warn_of_settings(&config);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let served = runtime.block_on(serve(config));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
+fn start_logging(settings: &Settings) -> anyhow::Result<()> {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_new(&settings.log_level)
+        .context("LOG_LEVEL must be debug, info, warn or error")?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if settings.log_format == "json" {
+        log.json().init()
+    } else {
+        log.init()
+    }
+    Ok(())
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut signals = Signals::install()?;
+    for dir in [&config.data_dir, &config.repos_dir, &config.worktrees_dir] {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    }
+    let store = Store::open(StoreConfig {
+        path: config.database.clone(),
+        readers: READERS,
+    })
+    .with_context(|| format!("cannot open the database {}", config.database.display()))?;
+    // The address is taken before any job is touched: a second server stops here.
+    let listener = std::net::TcpListener::bind(config.listen)
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let parts = Parts::build(&config, store.clone()).await?;
+    let api = agent_api::serve(listener, parts.api(&config)).context("cannot start the API")?;
+    println!("listening on http://{}", api.address());
+    let worker = Worker::start(parts.worker(&config));
+    let (runner, forge, claude) = (
+        parts.runner.clone(),
+        parts.forge.clone(),
+        config.claude.clone(),
+    );
+    tokio::spawn(async move { preflight::warn_of_programs(claude, &runner, &forge).await });
+
+    signals.next().await;
+    tracing::info!("stopping: no new work is taken; a second signal stops at once");
+    let stopping = async {
+        parts.engine.drain();
+        worker.stop(config.grace).await;
+        api.stop(STOP_GRACE).await;
+        parts.engine.stop(STOP_GRACE).await;
+    };
+    tokio::select! {
+        () = stopping => {}
+        () = signals.next() => tracing::warn!("stopped at once; what was under way is settled at the next start"),
+    }
+    store.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Everything that is built once.
+struct Parts {
+    engine: Engine,
+    git: Git,
+    forge: Arc<Forge>,
+    runner: Arc<Runner>,
+}
+
+impl Parts {
+    async fn build(config: &Config, store: Store) -> anyhow::Result<Self> {
+        let git = git(config)?;
+        let engine = EngineParts {
+            config: EngineConfig {
+                max_concurrent: config.slots,
+                callback_allow: config.callback_allow.clone(),
+                ..EngineConfig::new(config.data_dir.join("logs"))
+            },
+            store,
+            mirrors: Arc::new(git.clone()),
+            transcript: Arc::new(ClaudeTranscript),
+            sender: Sender::new(SenderConfig {
+                key: config.signing_key.clone(),
+                allow: config.callback_allow.clone(),
+                ..SenderConfig::default()
+            }),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(RandomIds),
+        };
+        Ok(Self {
+            engine: Engine::start(engine).await?,
+            git,
+            forge: Arc::new(forge(config)),
+            runner: Arc::new(runner(config)?),
+        })
+    }
+
+    fn worker(&self, config: &Config) -> WorkerParts {
+        WorkerParts {
+            config: WorkerConfig {
+                id: WorkerId("built-in".into()),
+                slots: config.slots as usize,
+                heartbeat: HEARTBEAT,
+            },
+            coordinator: Arc::new(self.engine.clone()),
+            git: self.git.clone(),
+            forge: self.forge.clone(),
+            runner: self.runner.clone(),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(RandomIds),
+        }
+    }
+
+    fn api(&self, config: &Config) -> ApiConfig {
+        ApiConfig::new(self.engine.clone(), config.api_secret.clone())
+    }
+}
+
+fn git(config: &Config) -> anyhow::Result<Git> {
+    let git = GitConfig {
+        repos_dir: config.repos_dir.clone(),
+        worktrees_dir: config.worktrees_dir.clone(),
+        remote_base: config.remote_base.clone(),
+        env: environment::for_git(),
+        token: config.github_token.clone().filter(|_| is_github(config)),
+        identity: config.identity.clone(),
+        timeout: GIT_TIMEOUT,
+    };
+    Git::new(git).context("GIT_REMOTE_BASE")
+}
+
+fn is_github(config: &Config) -> bool {
+    agent_forge::is_github(&config.remote_base, config.github_api_url.is_some())
+}
+
+fn forge(config: &Config) -> Forge {
+    Forge::new(ForgeConfig {
+        is_github: is_github(config),
+        api_url: config.github_api_url.clone(),
+        token: config.github_token.clone(),
+        gh: config.gh.clone(),
+        env: environment::for_gh(),
+    })
+}
+
+fn runner(config: &Config) -> anyhow::Result<Runner> {
+    let own = std::env::current_exe().context("cannot find this program's own file")?;
+    let environment = agent_environment(std::env::vars_os(), &config.agent_env);
+    Ok(Runner::new(RunnerConfig {
+        claude: config.claude.clone(),
+        supervisor: Program {
+            path: own,
+            args: vec!["supervise".into()],
+        },
+        environment,
+        attempts_dir: config.data_dir.join("attempts"),
+        defaults: config.run_defaults.clone(),
+        ladder: Ladder::default(),
+    }))
+}

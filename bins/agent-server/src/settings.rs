@@ -1,0 +1,301 @@
+//! Settings: environment variables, and the same names as flags.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use agent_domain::{PermissionMode, RunOptions, Secret, limits};
+use agent_git::Identity;
+use agent_webhook::{Cidr, SigningKey};
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+/// What an operator can set; an empty value counts as not set.
+#[derive(Debug, Args)]
+pub(crate) struct Settings {
+    /// Root bearer token of the API; required, at least 7 characters, 32 unless on loopback.
+    #[arg(
+        long,
+        env = "AGENT_API_SECRET",
+        hide_env_values = true,
+        default_value = ""
+    )]
+    agent_api_secret: String,
+    /// Listen address.
+    #[arg(long, env = "HOST", default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// Listen port; 0 takes a free one.
+    #[arg(long, env = "PORT", default_value_t = 3456)]
+    port: u16,
+    /// Jobs that run at the same time.
+    #[arg(long, env = "MAX_CONCURRENT_JOBS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    max_concurrent_jobs: u32,
+    /// Database, logs and attempts; ~/agent-server where not set.
+    #[arg(long, env = "DATA_DIR", default_value = "")]
+    data_dir: PathBuf,
+    /// sqlite://PATH; the file agent.db in the data directory where not set.
+    #[arg(long, env = "DATABASE_URL", default_value = "")]
+    database_url: String,
+    /// Mirrors of the repositories; ~/repos where not set.
+    #[arg(long, env = "REPOS_DIR", default_value = "")]
+    repos_dir: PathBuf,
+    /// Workspaces of running jobs; ~/worktrees where not set.
+    #[arg(long, env = "WORKTREES_DIR", default_value = "")]
+    worktrees_dir: PathBuf,
+    /// Clone URLs are this followed by org/repo.git: scp-like, ssh://, https://, or a path.
+    #[arg(long, env = "GIT_REMOTE_BASE", default_value = "git@github.com:")]
+    git_remote_base: String,
+    /// GitHub's REST API; set it for GitHub Enterprise. https://api.github.com where not set.
+    #[arg(long, env = "GITHUB_API_URL", default_value = "")]
+    github_api_url: String,
+    /// Token for pull requests, and for git over https; without one the gh command is used.
+    #[arg(long, env = "GITHUB_TOKEN", hide_env_values = true, default_value = "")]
+    github_token: String,
+    /// The Claude Code CLI.
+    #[arg(long, env = "CLAUDE_BIN", default_value = "claude")]
+    claude_bin: PathBuf,
+    /// The GitHub CLI, used where no token is set.
+    #[arg(long, env = "GH_BIN", default_value = "gh")]
+    gh_bin: PathBuf,
+    /// Model for jobs that name none; without it the CLI picks one.
+    #[arg(long, env = "CLAUDE_MODEL", default_value = "")]
+    claude_model: String,
+    /// The CLI's permission mode for jobs that name none.
+    #[arg(long, env = "PERMISSION_MODE", default_value_t)]
+    permission_mode: PermissionMode,
+    /// Further variables of the server's environment that the agent may see, by name.
+    #[arg(long, env = "AGENT_ENV", default_value = "")]
+    agent_env: String,
+    /// Author of commits; git's own setting where not set.
+    #[arg(long, env = "COMMIT_NAME", default_value = "")]
+    commit_name: String,
+    /// Author of commits; git's own setting where not set.
+    #[arg(long, env = "COMMIT_EMAIL", default_value = "")]
+    commit_email: String,
+    /// Longest run of an agent.
+    #[arg(long, env = "JOB_TIMEOUT_SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=limits::TIMEOUT_SECONDS_MAX))]
+    job_timeout_seconds: u64,
+    /// Longest silence of an agent.
+    #[arg(long, env = "JOB_IDLE_TIMEOUT_SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=limits::TIMEOUT_SECONDS_MAX))]
+    job_idle_timeout_seconds: u64,
+    /// Signs callbacks; whsec_... as Standard Webhooks has it, or any text.
+    #[arg(
+        long,
+        env = "WEBHOOK_SECRET",
+        hide_env_values = true,
+        default_value = ""
+    )]
+    webhook_secret: String,
+    /// Addresses and CIDR ranges callbacks may reach although private, comma separated.
+    #[arg(long, env = "WEBHOOK_ALLOW", default_value = "")]
+    webhook_allow: String,
+    /// How long a stopping server waits for running agents; later ones go on without it.
+    #[arg(long, env = "SHUTDOWN_GRACE_SECONDS", default_value_t = 30)]
+    shutdown_grace_seconds: u64,
+    /// debug, info, warn, error.
+    #[arg(long, env = "LOG_LEVEL", default_value = "info")]
+    pub(crate) log_level: String,
+    /// text or json.
+    #[arg(long, env = "LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    pub(crate) log_format: String,
+}
+
+/// Settings checked and put in the form the parts take.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) api_secret: Secret,
+    pub(crate) listen: SocketAddr,
+    pub(crate) slots: u32,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) database: PathBuf,
+    pub(crate) repos_dir: PathBuf,
+    pub(crate) worktrees_dir: PathBuf,
+    pub(crate) remote_base: String,
+    pub(crate) github_api_url: Option<String>,
+    pub(crate) github_token: Option<Secret>,
+    pub(crate) claude: PathBuf,
+    pub(crate) gh: PathBuf,
+    pub(crate) run_defaults: RunOptions,
+    pub(crate) agent_env: Vec<String>,
+    pub(crate) identity: Option<Identity>,
+    pub(crate) signing_key: Option<SigningKey>,
+    pub(crate) callback_allow: Vec<Cidr>,
+    pub(crate) grace: Duration,
+}
+
+impl Settings {
+    /// Checks everything; the error names the setting and says what to do.
+    pub(crate) fn check(self) -> anyhow::Result<Config> {
+        let listen = SocketAddr::new(self.host, self.port);
+        let api_secret = check_secret(&self.agent_api_secret, listen)?;
+        let data_dir = in_home(self.data_dir, "agent-server", "DATA_DIR")?;
+        let run_defaults = RunOptions {
+            model: set(self.claude_model),
+            permission_mode: Some(self.permission_mode),
+            timeout: Some(Duration::from_secs(self.job_timeout_seconds)),
+            idle_timeout: Some(Duration::from_secs(self.job_idle_timeout_seconds)),
+        };
+        Ok(Config {
+            api_secret,
+            listen,
+            slots: self.max_concurrent_jobs,
+            database: database(&self.database_url, &data_dir)?,
+            data_dir,
+            repos_dir: in_home(self.repos_dir, "repos", "REPOS_DIR")?,
+            worktrees_dir: in_home(self.worktrees_dir, "worktrees", "WORKTREES_DIR")?,
+            remote_base: self.git_remote_base,
+            github_api_url: set(self.github_api_url),
+            github_token: set(self.github_token).map(Secret::new),
+            claude: self.claude_bin,
+            gh: self.gh_bin,
+            run_defaults,
+            agent_env: names(&self.agent_env),
+            identity: identity(self.commit_name, self.commit_email)?,
+            signing_key: signing_key(&self.webhook_secret)?,
+            callback_allow: callback_allow(&self.webhook_allow)?,
+            grace: Duration::from_secs(self.shutdown_grace_seconds),
+        })
+    }
+}
+
+fn set(value: String) -> Option<String> {
+    (!value.is_empty()).then_some(value)
+}
+
+fn check_secret(secret: &str, listen: SocketAddr) -> anyhow::Result<Secret> {
+    const HOW: &str = "Set it to a long random text, for instance:\n  export AGENT_API_SECRET=$(openssl rand -hex 32)";
+    let length = secret.chars().count();
+    if length == 0 {
+        bail!(
+            "AGENT_API_SECRET is not set. It is the bearer token every request must carry.\n{HOW}"
+        );
+    }
+    if length < limits::SECRET_CHARS_MIN {
+        bail!(
+            "AGENT_API_SECRET is too short: {length} characters, at least {} are needed.\n{HOW}",
+            limits::SECRET_CHARS_MIN
+        );
+    }
+    if length < limits::SECRET_CHARS_PUBLIC && !listen.ip().is_loopback() {
+        bail!(
+            "AGENT_API_SECRET has {length} characters; on {} at least {} are needed, because others can reach it.\n{HOW}",
+            listen.ip(),
+            limits::SECRET_CHARS_PUBLIC
+        );
+    }
+    if !secret.chars().all(|c| c.is_ascii_graphic()) {
+        bail!(
+            "AGENT_API_SECRET must consist of printable ASCII characters without spaces, or no HTTP header can carry it.\n{HOW}"
+        );
+    }
+    Ok(Secret::new(secret))
+}
+
+fn in_home(path: PathBuf, name: &str, setting: &str) -> anyhow::Result<PathBuf> {
+    let path = if path.as_os_str().is_empty() {
+        let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
+        home.with_context(|| format!("HOME is not set; set it, or {setting}"))?
+            .join(name)
+    } else {
+        path
+    };
+    std::path::absolute(&path).with_context(|| format!("{setting}: {} is no path", path.display()))
+}
+
+fn database(url: &str, data_dir: &std::path::Path) -> anyhow::Result<PathBuf> {
+    match url.split_once("://") {
+        None if url.is_empty() => Ok(data_dir.join("agent.db")),
+        Some(("sqlite", path)) if !path.is_empty() => Ok(PathBuf::from(path)),
+        Some(("postgres" | "postgresql", _)) => {
+            bail!("DATABASE_URL: PostgreSQL is not there yet; leave it unset to use SQLite")
+        }
+        _ => bail!("DATABASE_URL must be sqlite:// followed by a path"),
+    }
+}
+
+fn names(list: &str) -> Vec<String> {
+    let parts = list.split([',', ' ']).map(str::trim);
+    parts
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn identity(name: String, email: String) -> anyhow::Result<Option<Identity>> {
+    match (set(name), set(email)) {
+        (None, None) => Ok(None),
+        (Some(name), Some(email)) => Ok(Some(Identity { name, email })),
+        _ => bail!("COMMIT_NAME and COMMIT_EMAIL go together: set both or neither"),
+    }
+}
+
+fn signing_key(secret: &str) -> anyhow::Result<Option<SigningKey>> {
+    if secret.is_empty() {
+        return Ok(None);
+    }
+    SigningKey::parse(secret)
+        .map(Some)
+        .context("WEBHOOK_SECRET")
+}
+
+fn callback_allow(list: &str) -> anyhow::Result<Vec<Cidr>> {
+    let parse = |item: String| {
+        item.parse()
+            .with_context(|| format!("WEBHOOK_ALLOW: {item:?}"))
+    };
+    names(list).into_iter().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(text: &str, address: &str) -> Result<Secret, String> {
+        check_secret(text, address.parse().unwrap()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_secret_that_is_absent_or_too_short_is_refused() {
+        assert!(secret("", "127.0.0.1:1").unwrap_err().contains("not set"));
+        assert!(
+            secret("sixsix", "127.0.0.1:1")
+                .unwrap_err()
+                .contains("too short")
+        );
+        assert!(secret("test123", "127.0.0.1:1").is_ok());
+        assert!(secret("with space", "[::1]:1").is_err());
+    }
+
+    #[test]
+    fn an_address_others_can_reach_needs_a_long_secret() {
+        assert!(
+            secret(&"x".repeat(31), "0.0.0.0:1")
+                .unwrap_err()
+                .contains("32")
+        );
+        assert!(secret(&"x".repeat(32), "0.0.0.0:1").is_ok());
+        assert!(secret("test123", "[::1]:1").is_ok());
+    }
+
+    #[test]
+    fn only_sqlite_databases_are_accepted() {
+        let data = std::path::Path::new("/data");
+        assert_eq!(database("", data).unwrap(), PathBuf::from("/data/agent.db"));
+        assert_eq!(
+            database("sqlite:///x/y.db", data).unwrap(),
+            PathBuf::from("/x/y.db")
+        );
+        assert!(
+            database("postgres://h/d", data)
+                .unwrap_err()
+                .to_string()
+                .contains("not there yet")
+        );
+        assert!(database("agent.db", data).is_err());
+    }
+
+    #[test]
+    fn lists_are_split_at_commas_and_spaces() {
+        assert_eq!(names(" A, B  C,,"), ["A", "B", "C"]);
+    }
+}

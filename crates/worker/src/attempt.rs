@@ -1,0 +1,259 @@
+//! One attempt from its lease to its report: prepare, run, deliver, clean up.
+
+use agent_domain::{
+    Assignment, Directive, Ending, Facts, Lease, Phase, Report, RunEnd, RunSummary, judge,
+};
+use agent_git::Workspace;
+use agent_runner::{Reconnected, Run};
+use tokio::sync::watch;
+
+use crate::journal::Journal;
+use crate::lease;
+use crate::worker::WorkerParts;
+
+/// Why work on an attempt stopped before its work was delivered.
+pub(crate) enum Halt {
+    /// It is over, in this way.
+    Ended(Ending),
+    /// It is no longer ours to work on.
+    Stale,
+}
+
+impl From<Ending> for Halt {
+    fn from(ending: Ending) -> Self {
+        Self::Ended(ending)
+    }
+}
+
+/// An attempt under way.
+pub(crate) struct Attempt<'a> {
+    pub(crate) parts: &'a WorkerParts,
+    pub(crate) assignment: &'a Assignment,
+    pub(crate) journal: Journal,
+    pub(crate) directive: watch::Receiver<Directive>,
+    /// How far it has come.
+    pub(crate) phase: Phase,
+    /// Everything known so far.
+    pub(crate) facts: Facts,
+}
+
+/// Sees an attempt to its end. Dropped midway, it leaves everything so that the same attempt can
+/// be taken up again.
+pub(crate) async fn execute(parts: &WorkerParts, assignment: Assignment) {
+    let lease = assignment.lease;
+    let coordinator = parts.coordinator.as_ref();
+    let (told, directive) = watch::channel(Directive::Continue);
+    let journal = Journal::new(&assignment, parts.clock.clone(), parts.coordinator.clone());
+    let facts = assignment.facts.clone();
+    let phase = assignment.resume_from.unwrap_or(Phase::Fetching);
+    let mut attempt = Attempt {
+        parts,
+        assignment: &assignment,
+        journal,
+        directive,
+        phase,
+        facts,
+    };
+    let report = tokio::select! {
+        () = lease::renew(coordinator, &lease, parts.config.heartbeat) => None,
+        () = lease::listen(coordinator, &lease, &told) => None,
+        report = attempt.run() => report,
+    };
+    match report {
+        Some(report) => finish(parts, &lease, report).await,
+        None => attempt.abandon().await,
+    }
+}
+
+async fn finish(parts: &WorkerParts, lease: &Lease, report: Report) {
+    let ended = lease::insist(|| parts.coordinator.finish(lease, report.clone())).await;
+    if let Err(error) = ended {
+        tracing::warn!(job.id = %lease.job, %error, "report refused");
+    }
+    if let Err(error) = parts.runner.forget(lease.job, lease.attempt).await {
+        tracing::warn!(job.id = %lease.job, %error, "attempt directory not removed");
+    }
+}
+
+impl Attempt<'_> {
+    /// Works until there is something to report; `None` when the lease is stale.
+    async fn run(&mut self) -> Option<Report> {
+        let ending = match self.work().await {
+            Ok(()) => Ending::Completed,
+            Err(Halt::Ended(ending)) => ending,
+            Err(Halt::Stale) => return None,
+        };
+        self.clean_up(&ending).await;
+        Some(Report {
+            ending,
+            facts: self.facts.clone(),
+        })
+    }
+
+    async fn work(&mut self) -> Result<(), Halt> {
+        if self.assignment.resume_from != Some(Phase::Delivering) {
+            let end = self.run_agent().await?;
+            self.learn(&end.summary, end.exit_code);
+            judge(&end)?;
+            self.unless_cancelled()?;
+        }
+        self.deliver().await
+    }
+
+    /// Runs the agent, or takes up the run that an earlier server left to its supervisor.
+    async fn run_agent(&mut self) -> Result<RunEnd, Halt> {
+        if self.assignment.resume_from == Some(Phase::Agent) {
+            match self.reconnect().await? {
+                Reconnected::Living(run) => return self.watch(run).await,
+                Reconnected::Ended(end) => return Ok(end),
+                Reconnected::Lost(summary) => return Err(self.lost(&summary)),
+                Reconnected::NeverStarted => {}
+            }
+        }
+        let request = self.prepare().await?;
+        match self.parts.runner.start(request).await {
+            Ok(run) => self.watch(run).await,
+            Err(error) => Ok(RunEnd {
+                spawn_error: Some(error.to_string()),
+                ..RunEnd::default()
+            }),
+        }
+    }
+
+    async fn reconnect(&self) -> Result<Reconnected, Halt> {
+        let Lease { job, attempt, .. } = self.assignment.lease;
+        let found = self
+            .parts
+            .runner
+            .reconnect(job, attempt, &self.assignment.log)
+            .await;
+        found.map_err(|error| {
+            Ending::Lost {
+                error: error.to_string(),
+            }
+            .into()
+        })
+    }
+
+    /// Waits for the agent's end, passing on what is to be done about it.
+    async fn watch(&mut self, mut run: Run) -> Result<RunEnd, Halt> {
+        let mut growth = run.log_growth();
+        let mut directive = self.directive.clone();
+        directive.mark_changed();
+        let ended = loop {
+            tokio::select! {
+                ended = run.wait() => break ended,
+                Ok(()) = directive.changed() => {
+                    let told = *directive.borrow_and_update();
+                    match told {
+                        Directive::Continue => {}
+                        Directive::Cancel => run.cancel().await,
+                        Directive::Kill => run.kill().await,
+                    }
+                }
+                Ok(()) = growth.changed() => {
+                    growth.borrow_and_update();
+                    self.parts.coordinator.log_grew(&self.assignment.lease);
+                }
+            }
+        };
+        match ended {
+            Ok(end) => Ok(end),
+            Err(error) => {
+                tracing::warn!(job.id = %self.assignment.lease.job, %error, "supervisor lost");
+                match self.reconnect().await? {
+                    Reconnected::Ended(end) => Ok(end),
+                    Reconnected::Lost(summary) => Err(self.lost(&summary)),
+                    Reconnected::Living(_) | Reconnected::NeverStarted => {
+                        Err(self.lost(&RunSummary::default()))
+                    }
+                }
+            }
+        }
+    }
+
+    fn lost(&mut self, summary: &RunSummary) -> Halt {
+        self.learn(summary, None);
+        if self.is_cancelled() {
+            return Ending::Cancelled.into();
+        }
+        Ending::Lost {
+            error: "the agent's supervisor died, and the agent with it".into(),
+        }
+        .into()
+    }
+
+    fn learn(&mut self, summary: &RunSummary, exit_code: Option<i32>) {
+        let result = summary.result.as_ref();
+        let learned = Facts {
+            exit_code,
+            session_id: summary.session_id.clone(),
+            model: summary.model.clone(),
+            cli_version: summary.cli_version.clone(),
+            num_turns: result.and_then(|result| result.num_turns),
+            cost_usd: result.and_then(|result| result.cost_usd),
+            ..Facts::default()
+        };
+        self.facts = std::mem::take(&mut self.facts).updated(learned);
+    }
+
+    /// The workspace; `None` before it is known what it starts from.
+    pub(crate) fn workspace(&self) -> Option<Workspace> {
+        let Assignment {
+            repo,
+            branch,
+            lease,
+            ..
+        } = self.assignment;
+        let base = self.facts.base_commit.as_ref()?;
+        Some(self.parts.git.workspace(repo, lease.job, branch, base))
+    }
+
+    /// Tells the coordinator how far the attempt has come; durable when it returns.
+    pub(crate) async fn progress(&mut self, phase: Phase) -> Result<(), Halt> {
+        self.phase = phase;
+        let lease = &self.assignment.lease;
+        let told = || {
+            self.parts
+                .coordinator
+                .progress(lease, phase, self.facts.clone())
+        };
+        lease::insist(told).await.map_err(|_| Halt::Stale)
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        *self.directive.borrow() != Directive::Continue
+    }
+
+    /// Waits until the job is to be stopped.
+    pub(crate) fn cancellation(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut directive = self.directive.clone();
+        async move {
+            // The sender lives as long as the attempt, so an error means that nobody will ask.
+            if directive
+                .wait_for(|told| *told != Directive::Continue)
+                .await
+                .is_err()
+            {
+                std::future::pending().await
+            }
+        }
+    }
+
+    pub(crate) fn unless_cancelled(&self) -> Result<(), Halt> {
+        if self.is_cancelled() {
+            Err(Ending::Cancelled.into())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Ends the agent of an attempt that is no longer ours, and touches nothing else.
+    async fn abandon(&self) {
+        tracing::warn!(job.id = %self.assignment.lease.job, "lease lost; the attempt is given up");
+        if let Ok(Reconnected::Living(mut run)) = self.reconnect().await {
+            run.kill().await;
+            run.wait().await.ok();
+        }
+    }
+}

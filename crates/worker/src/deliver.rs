@@ -1,0 +1,110 @@
+//! From an agent's finished work to a pushed branch and a pull request.
+//!
+//! Every step is idempotent: after a crash the same attempt delivers again from the top.
+
+use std::time::Duration;
+
+use agent_domain::{CommitId, Ending, Phase, PullRequest, Reason};
+use agent_forge::{ForgeError, PullRequestRequest};
+use agent_git::GitError;
+
+use crate::attempt::{Attempt, Halt};
+use crate::patience::patiently;
+use crate::prepare::{forge_failed, git_failed};
+
+impl Attempt<'_> {
+    /// Commits, pushes, and opens the pull request where there is something to see.
+    pub(crate) async fn deliver(&mut self) -> Result<(), Halt> {
+        let (head, files_changed) = match (&self.facts.head_commit, self.facts.files_changed) {
+            (Some(head), Some(files)) => (head.clone(), files),
+            _ => self.commit().await?,
+        };
+        self.push(&head).await?;
+        if files_changed == 0 {
+            self.journal
+                .say("Nothing changed; the branch is pushed without a pull request");
+        } else if self
+            .parts
+            .forge
+            .ready()
+            .await
+            .map_err(|error| forge_failed(&error))?
+        {
+            let opened = self.open_pull_request().await?;
+            self.journal
+                .say(&format!("Pull request #{}: {}", opened.number, opened.url));
+            self.facts.pull_request = Some(opened);
+        }
+        Ok(())
+    }
+
+    /// Commits what the agent left, and records what there is to deliver.
+    async fn commit(&mut self) -> Result<(CommitId, u64), Halt> {
+        let assignment = self.assignment;
+        let message = match &assignment.title {
+            Some(title) => title.clone(),
+            None => format!("feat: {}", assignment.branch),
+        };
+        let Some(workspace) = self.workspace() else {
+            let error = "the commit the work started from is not on record".to_owned();
+            return Err(Ending::Failed {
+                reason: Reason::Git,
+                error,
+            }
+            .into());
+        };
+        let git = &self.parts.git;
+        let committed = git.commit_all(&workspace, &message).await;
+        let head = committed.map_err(|error| git_failed(&error))?;
+        let counted = git
+            .files_changed(&assignment.repo, workspace.base(), &head)
+            .await;
+        let files_changed = counted.map_err(|error| git_failed(&error))?;
+        self.facts.head_commit = Some(head.clone());
+        self.facts.files_changed = Some(files_changed);
+        self.progress(Phase::Delivering).await?;
+        Ok((head, files_changed))
+    }
+
+    async fn push(&self, head: &CommitId) -> Result<(), Halt> {
+        let assignment = self.assignment;
+        let push = || {
+            self.parts
+                .git
+                .push(&assignment.repo, head, &assignment.branch)
+        };
+        let tell = |error: &GitError, wait: Duration| {
+            self.journal.say(&format!(
+                "Push failed, next try in {} s: {error}",
+                wait.as_secs()
+            ));
+        };
+        let pushed = patiently(self.parts.ids.as_ref(), push, tell).await;
+        pushed.map_err(|error| git_failed(&error))?;
+        self.journal
+            .say(&format!("Pushed {} at {head}", assignment.branch));
+        Ok(())
+    }
+
+    async fn open_pull_request(&self) -> Result<PullRequest, Halt> {
+        let assignment = self.assignment;
+        let feature = assignment.os_feature_id.as_deref().unwrap_or("N/A");
+        let title = assignment.title.clone();
+        let request = PullRequestRequest {
+            repo: assignment.repo.clone(),
+            head: assignment.branch.clone(),
+            base: assignment.default_branch.clone(),
+            title: title.unwrap_or_else(|| assignment.branch.to_string()),
+            body: format!("Automated by Claude Code Agent\n\nFeature ID: {feature}"),
+        };
+        let open = || self.parts.forge.pull_request(&request);
+        let tell = |error: &ForgeError, wait: Duration| {
+            let wait = wait.as_secs();
+            self.journal.say(&format!(
+                "Pull request failed, next try in {wait} s: {error}"
+            ));
+        };
+        let opened = patiently(self.parts.ids.as_ref(), open, tell).await;
+        opened.map_err(|error| forge_failed(&error))
+    }
+}

@@ -1,0 +1,111 @@
+//! From a lease to a workspace in which the agent can be started.
+
+use agent_domain::{CommitId, Ending, Phase, Reason};
+use agent_forge::ForgeError;
+use agent_git::GitError;
+use agent_runner::RunRequest;
+
+use crate::attempt::{Attempt, Halt};
+use crate::patience::{Transient, patiently};
+
+impl Transient for GitError {
+    fn is_transient(&self) -> bool {
+        Self::is_transient(self)
+    }
+}
+
+impl Transient for ForgeError {
+    fn is_transient(&self) -> bool {
+        Self::is_transient(self)
+    }
+
+    fn retry_after(&self) -> Option<std::time::Duration> {
+        Self::retry_after(self)
+    }
+}
+
+/// Says how an attempt ends when git fails.
+pub(crate) fn git_failed(error: &GitError) -> Halt {
+    let reason = match error {
+        GitError::BranchExists { .. } => Reason::BranchExists,
+        GitError::DiskFull { .. } => Reason::DiskFull,
+        _ => Reason::Git,
+    };
+    Ending::Failed {
+        reason,
+        error: error.to_string(),
+    }
+    .into()
+}
+
+/// Says how an attempt ends when the forge fails.
+pub(crate) fn forge_failed(error: &ForgeError) -> Halt {
+    Ending::Failed {
+        reason: Reason::Delivery,
+        error: error.to_string(),
+    }
+    .into()
+}
+
+impl Attempt<'_> {
+    /// Makes the workspace; whatever an interrupted try of the same attempt left is made anew.
+    ///
+    /// A cancellation ends it at once. Everything that can fail without the agent fails here,
+    /// before it has cost anything.
+    pub(crate) async fn prepare(&mut self) -> Result<RunRequest, Halt> {
+        self.unless_cancelled()?;
+        let base = tokio::select! {
+            () = self.cancellation() => return Err(Ending::Cancelled.into()),
+            base = self.fetch() => base?,
+        };
+        let assignment = self.assignment;
+        let job = assignment.lease.job;
+        let cwd = self.parts.git.workspace_path(&assignment.repo, job);
+        self.facts.base_commit = Some(base.clone());
+        self.facts.worktree_path = Some(cwd.clone());
+        self.progress(Phase::Preparing).await?;
+        let made = self
+            .parts
+            .git
+            .add_workspace(&assignment.repo, job, &assignment.branch, &base);
+        made.await.map_err(|error| git_failed(&error))?;
+        self.unless_cancelled()?;
+        // Recorded before the agent is started: from here on a restarted server looks for it.
+        self.progress(Phase::Agent).await?;
+        self.journal.say(&format!(
+            "Workspace ready on branch {} at {base}",
+            assignment.branch
+        ));
+        Ok(RunRequest {
+            job,
+            attempt: assignment.lease.attempt,
+            prompt: assignment.prompt.clone(),
+            cwd,
+            options: assignment.options.clone(),
+            log: assignment.log.clone(),
+        })
+    }
+
+    async fn fetch(&self) -> Result<CommitId, Halt> {
+        self.parts
+            .forge
+            .ready()
+            .await
+            .map_err(|error| forge_failed(&error))?;
+        let assignment = self.assignment;
+        self.journal.say(&format!("Fetching {}", assignment.repo));
+        let fetch = || {
+            self.parts
+                .git
+                .fetch_base(&assignment.repo, &assignment.default_branch)
+        };
+        let tell = |error: &GitError, wait: std::time::Duration| {
+            self.journal.say(&format!(
+                "Fetch failed, next try in {} s: {error}",
+                wait.as_secs()
+            ));
+        };
+        let fetched = patiently(self.parts.ids.as_ref(), fetch, tell).await;
+        fetched.map_err(|error| git_failed(&error))
+    }
+}
