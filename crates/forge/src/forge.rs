@@ -21,7 +21,8 @@ pub struct ForgeConfig {
     pub token: Option<Secret>,
     /// The GitHub CLI: a path, or a name looked up in the PATH of `env`.
     pub gh: PathBuf,
-    /// The environment of `gh`.
+    /// The whole environment of `gh`. Its proxy variables and `SSL_CERT_FILE` hold for the REST
+    /// API as well.
     pub env: Vec<(OsString, OsString)>,
 }
 
@@ -41,12 +42,14 @@ pub struct PullRequestRequest {
 }
 
 /// A way to open pull requests.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Forge {
     /// GitHub's REST API with a token.
     GitHub(GitHub),
     /// The `gh` command and its login.
     Gh(Gh),
+    /// The remote is GitHub, and the settings are such that nothing can be opened there: why.
+    Unavailable(String),
     /// The remote is no forge we know: a pushed branch is all there is.
     Plain,
 }
@@ -60,9 +63,12 @@ impl Forge {
         match config.token {
             Some(token) => {
                 let api_url = config.api_url.as_deref().unwrap_or(GITHUB_API);
-                Self::GitHub(GitHub::new(api_url, token))
+                match GitHub::new(api_url, token, &config.env) {
+                    Ok(github) => Self::GitHub(github),
+                    Err(error) => Self::Unavailable(error.to_string()),
+                }
             }
-            None => Self::Gh(Gh::new(config.gh, config.env)),
+            None => Self::Gh(Gh::new(config.gh, config.api_url.as_deref(), config.env)),
         }
     }
 
@@ -73,6 +79,7 @@ impl Forge {
         match self {
             Self::GitHub(_) => Ok(true),
             Self::Gh(gh) => gh.require_login().await.map(|()| true),
+            Self::Unavailable(why) => Err(ForgeError::Unavailable(why.clone())),
             Self::Plain => Ok(false),
         }
     }
@@ -85,6 +92,7 @@ impl Forge {
         match self {
             Self::GitHub(github) => github.pull_request(request).await,
             Self::Gh(gh) => gh.pull_request(request).await,
+            Self::Unavailable(why) => Err(ForgeError::Unavailable(why.clone())),
             Self::Plain => Err(ForgeError::Unavailable("the remote is not GitHub".into())),
         }
     }

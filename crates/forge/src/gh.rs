@@ -1,42 +1,92 @@
 //! The `gh` command and its login, for operators who keep no token in the server's settings.
 //!
 //! Everything goes through `gh api`, which speaks REST; the request is given on standard input,
-//! so no title or branch is ever an argument.
+//! so no title is ever an argument.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use agent_domain::PullRequest;
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, Command};
 
-use crate::wire::{Answer, NewPull, head_query, pulls_path};
+use crate::wire::{self, ANSWER_MAX, Answer, Opened};
 use crate::{ForgeError, PullRequestRequest};
 
 /// Longest time for one call.
 const ANSWER_WITHIN: Duration = Duration::from_mins(1);
+/// Where `gh` is asked to look when nobody says otherwise.
+const HOST: &str = "github.com";
 /// How an operator gets out of it.
 const HOW: &str = "set GITHUB_TOKEN, or run: gh auth login";
 
 /// Opens pull requests through `gh`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Gh {
     program: PathBuf,
     env: Vec<(OsString, OsString)>,
+    /// Whether it speaks to GitHub itself, and not to a server of the operator's.
+    is_public: bool,
+    timeout: Duration,
+}
+
+impl fmt::Debug for Gh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let program = &self.program;
+        f.debug_struct("Gh")
+            .field("program", program)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a run of `gh` ended.
+struct Output {
+    code: Option<i32>,
+    stdout: Vec<u8>,
+    stderr: String,
 }
 
 impl Gh {
-    /// Runs `program` with nothing but `env` around it.
-    pub fn new(program: PathBuf, env: Vec<(OsString, OsString)>) -> Self {
-        Self { program, env }
+    /// Runs `program` with nothing but `env` around it, against the host of `api_url` unless
+    /// `env` has a `GH_HOST`.
+    pub fn new(
+        program: PathBuf,
+        api_url: Option<&str>,
+        mut env: Vec<(OsString, OsString)>,
+    ) -> Self {
+        for (name, value) in [("GH_PROMPT_DISABLED", "1"), ("NO_COLOR", "1")] {
+            env.retain(|(given, _)| given != name);
+            env.push((name.into(), value.into()));
+        }
+        let given = env.iter().find(|(name, _)| name == "GH_HOST");
+        let host = match given {
+            Some((_, host)) => host.clone(),
+            None => api_url.and_then(host).unwrap_or_else(|| HOST.into()).into(),
+        };
+        if given.is_none() {
+            env.push(("GH_HOST".into(), host.clone()));
+        }
+        Self {
+            program,
+            env,
+            is_public: host == HOST,
+            timeout: ANSWER_WITHIN,
+        }
     }
 
     /// Fails unless `gh` is there and logged in.
     pub(crate) async fn require_login(&self) -> Result<(), ForgeError> {
-        let output = self.run(&["auth", "status"], Vec::new()).await?;
-        if output.status.success() {
+        let mut args = vec!["auth", "status"];
+        // It refuses a host with a port here.
+        if self.is_public {
+            args.extend(["--hostname", HOST]);
+        }
+        let output = self.run(&args, Vec::new()).await?;
+        if output.code == Some(0) {
             return Ok(());
         }
         Err(ForgeError::Unavailable(format!(
@@ -49,69 +99,101 @@ impl Gh {
         &self,
         request: &PullRequestRequest,
     ) -> Result<PullRequest, ForgeError> {
-        let path = pulls_path(request);
-        let body = serde_json::to_vec(&NewPull::from(request))
-            .map_err(|error| ForgeError::Unexpected(error.to_string()))?;
-        let made = self
-            .api(&["--method", "POST", "--input", "-", &path], body)
-            .await?;
-        if (200..300).contains(&made.status) {
-            return made.pull();
-        }
-        if !made.says_exists() {
-            return Err(made.error());
-        }
-        let list = format!("{path}?{}", head_query(request));
-        let found = self.api(&[&list], Vec::new()).await?;
-        if found.status != 200 {
-            return Err(found.error());
-        }
-        found
-            .pick(request.base.as_str())?
-            .ok_or_else(|| made.error())
+        let path = format!("repos/{}/pulls", request.repo);
+        let post = ["--method", "POST", "--input", "-", &path];
+        let answer = self.api(&post, wire::body(request)).await?;
+        let missing = match wire::opened(&answer)? {
+            Opened::New(pull_request) => return Ok(pull_request),
+            Opened::Already(missing) => missing,
+        };
+        let list = format!("{path}?{}", wire::query(request));
+        let answer = self.api(&["--method", "GET", &list], Vec::new()).await?;
+        wire::found(&answer, &request.base)?.ok_or(missing)
     }
 
     async fn api(&self, args: &[&str], input: Vec<u8>) -> Result<Answer, ForgeError> {
         let all: Vec<_> = ["api", "--include"].iter().chain(args).copied().collect();
         let output = self.run(&all, input).await?;
-        parse(&output.stdout).ok_or_else(|| {
-            let said = String::from_utf8_lossy(&output.stderr);
-            ForgeError::Command(said.trim().chars().take(500).collect())
-        })
+        parse(&output.stdout).ok_or_else(|| no_answer(&output))
     }
 
     async fn run(&self, args: &[&str], input: Vec<u8>) -> Result<Output, ForgeError> {
-        let mut command = Command::new(&self.program);
-        command
+        let child = Command::new(&self.program)
             .args(args)
             .env_clear()
-            .envs(self.env.iter().cloned());
-        command
-            .env("GH_PROMPT_DISABLED", "1")
-            .env("NO_COLOR", "1")
-            .kill_on_drop(true);
-        command
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .current_dir("/")
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| {
-            let program = self.program.display();
-            ForgeError::Unavailable(format!("{program} cannot be run ({error}); {HOW}"))
-        })?;
-        let stdin = child.stdin.take();
-        let call = async {
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| {
+                let program = self.program.display();
+                ForgeError::Unavailable(format!("{program} cannot be run ({error}); {HOW}"))
+            })?;
+        let mut group = Group(child);
+        let ended = tokio::time::timeout(self.timeout, group.finish(&input)).await;
+        ended.unwrap_or_else(|_| Err(ForgeError::Network("gh did not answer in time".into())))
+    }
+}
+
+/// A running `gh` with whatever it has started; killed when dropped before its end.
+struct Group(Child);
+
+impl Group {
+    async fn finish(&mut self, input: &[u8]) -> Result<Output, ForgeError> {
+        let child = &mut self.0;
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let write = async {
             if let Some(mut stdin) = stdin {
                 // One that does not read its input says so in its answer.
-                stdin.write_all(&input).await.ok();
+                stdin.write_all(input).await.ok();
             }
-            child.wait_with_output().await
+            Ok(())
         };
-        match tokio::time::timeout(ANSWER_WITHIN, call).await {
-            Ok(Ok(output)) => Ok(output),
-            Ok(Err(error)) => Err(ForgeError::Command(error.to_string())),
-            Err(_) => Err(ForgeError::Network("gh did not answer in time".to_owned())),
+        let ((), stdout, stderr) = tokio::try_join!(write, read(stdout), read(stderr))?;
+        let failed = |error: std::io::Error| ForgeError::Command(error.to_string());
+        Ok(Output {
+            code: child.wait().await.map_err(failed)?.code(),
+            stdout,
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+        })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let id = self.0.id().and_then(|id| i32::try_from(id).ok());
+        if let Some(id) = id.and_then(Pid::from_raw) {
+            // It may have ended by itself.
+            kill_process_group(id, Signal::KILL).ok();
         }
     }
+}
+
+async fn read(pipe: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, ForgeError> {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        let mut pipe = pipe.take(ANSWER_MAX + 1);
+        let read = pipe.read_to_end(&mut bytes).await;
+        read.map_err(|error| ForgeError::Command(error.to_string()))?;
+    }
+    if bytes.len() as u64 > ANSWER_MAX {
+        return Err(ForgeError::Unexpected("an answer without end".into()));
+    }
+    Ok(bytes)
+}
+
+/// The host `gh` knows an API by: GitHub's own has another name than its website.
+fn host(api_url: &str) -> Option<String> {
+    let url = url::Url::parse(api_url).ok()?;
+    let host = url.host_str().filter(|host| *host != "api.github.com")?;
+    Some(match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    })
 }
 
 /// Reads what `gh api --include` prints: a status line, headers, an empty line, the body.
@@ -123,50 +205,56 @@ fn parse(output: &[u8]) -> Option<Answer> {
         rest = &after[1..];
         Some(String::from_utf8_lossy(line).trim_end().to_owned())
     };
-    let status = line()?
-        .strip_prefix("HTTP/")?
-        .split(' ')
-        .nth(1)?
-        .parse()
-        .ok()?;
-    let (mut retry_after, mut limit_used_up) = (None, false);
+    let first = line()?;
+    let status = first.strip_prefix("HTTP/")?.split(' ').nth(1)?;
+    let mut answer = Answer {
+        status: status.parse().ok()?,
+        retry_after: None,
+        limit_remaining: None,
+        limit_reset: None,
+        date: None,
+        body: Vec::new(),
+    };
     loop {
         let header = line()?;
         let Some((name, value)) = header.split_once(':') else {
             break;
         };
-        match name.to_ascii_lowercase().as_str() {
-            "retry-after" => retry_after = value.trim().parse().ok().map(Duration::from_secs),
-            "x-ratelimit-remaining" => limit_used_up = value.trim() == "0",
-            _ => {}
-        }
+        let field = match name.to_ascii_lowercase().as_str() {
+            "retry-after" => &mut answer.retry_after,
+            "x-ratelimit-remaining" => &mut answer.limit_remaining,
+            "x-ratelimit-reset" => &mut answer.limit_reset,
+            "date" => &mut answer.date,
+            _ => continue,
+        };
+        *field = Some(value.trim().to_owned());
     }
-    Some(Answer {
-        status,
-        body: rest.to_vec(),
-        retry_after,
-        limit_used_up,
-    })
+    answer.body = rest.to_vec();
+    Some(answer)
+}
+
+/// What is wrong when `gh` has got no answer.
+fn no_answer(output: &Output) -> ForgeError {
+    let said = wire::shown(&output.stderr);
+    // Exit code 4: it wants to be logged in.
+    if output.code == Some(4) || said.contains("gh auth login") {
+        ForgeError::Unavailable(format!("gh is not logged in; {HOW}"))
+    } else if [
+        "error connecting to",
+        "dial tcp",
+        "timeout",
+        "connection re",
+        "EOF",
+    ]
+    .iter()
+    .any(|fault| said.contains(fault))
+    {
+        ForgeError::Network(said)
+    } else {
+        ForgeError::Command(said)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_status_headers_and_body_of_an_answer_are_told_apart() {
-        let text =
-            b"HTTP/2.0 403 Forbidden\r\nRetry-After: 30\r\nX: y\r\n\r\n{\"message\":\"a\\nb\"}";
-        let answer = parse(text).unwrap();
-        assert_eq!(answer.status, 403);
-        assert_eq!(answer.retry_after, Some(Duration::from_secs(30)));
-        assert_eq!(answer.body, br#"{"message":"a\nb"}"#);
-    }
-
-    #[test]
-    fn an_output_without_a_status_line_is_no_answer() {
-        assert!(parse(b"gh: not logged in").is_none());
-        assert!(parse(b"HTTP/1.1 abc\n\n").is_none());
-        assert!(parse(b"").is_none());
-    }
-}
+#[path = "gh_tests.rs"]
+mod tests;

@@ -4,6 +4,7 @@ mod error;
 mod forge;
 mod gh;
 mod github;
+mod network;
 mod remote;
 mod wire;
 

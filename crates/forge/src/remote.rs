@@ -3,7 +3,10 @@
 /// Whether pull requests are to be opened for remotes below `remote_base`: its host is
 /// github.com, or the API's URL was set by hand.
 pub fn is_github(remote_base: &str, api_url_set: bool) -> bool {
-    api_url_set || host(remote_base).is_some_and(|host| host.eq_ignore_ascii_case("github.com"))
+    // The second one is GitHub's ssh behind port 443, for networks that let nothing else out.
+    let is_known = |host: &str| ["github.com", "ssh.github.com"].contains(&host);
+    let host = host(remote_base).map(str::to_ascii_lowercase);
+    api_url_set || host.is_some_and(|host| is_known(&host))
 }
 
 /// The host of `scheme://[user[:password]@]host[:port]/...` or of scp-like `[user@]host:...`.
@@ -36,6 +39,7 @@ mod tests {
             "ssh://git@github.com:22/",
             "https://github.com/",
             "https://user@GitHub.com/x",
+            "ssh://git@ssh.github.com:443/",
         ] {
             assert!(is_github(remote, false), "{remote}");
         }
@@ -47,6 +51,7 @@ mod tests {
             "git@gitlab.com:",
             "https://github.com.evil.example/",
             "https://evil.example/github.com/",
+            "https://github.com@evil.example/",
             "/srv/github.com:",
             "file://github.com/x",
             "./github.com:x",

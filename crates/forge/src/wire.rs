@@ -1,156 +1,226 @@
-//! GitHub's REST answers, as far as they matter here, and what an error answer means.
+//! GitHub's REST requests and answers as far as they matter here, whichever way they travel.
 
 use std::time::Duration;
 
-use agent_domain::PullRequest;
-use serde::{Deserialize, Serialize};
+use agent_domain::{BranchName, PullRequest};
+use serde::Deserialize;
 
 use crate::{ForgeError, PullRequestRequest};
 
-/// Longest text taken over from an answer into an error.
+/// Longest answer read, in bytes: an answer about one branch is far below.
+pub(crate) const ANSWER_MAX: u64 = 4 * 1024 * 1024;
+/// Longest text shown of what GitHub says, in characters.
 const MESSAGE_MAX: usize = 500;
 
-/// The body of `POST /repos/{owner}/{repo}/pulls`.
-#[derive(Debug, Serialize)]
-pub(crate) struct NewPull<'a> {
-    title: &'a str,
-    head: &'a str,
-    base: &'a str,
-    body: &'a str,
+/// An answer, whatever its status.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// `Retry-After`.
+    pub(crate) retry_after: Option<String>,
+    /// `X-RateLimit-Remaining`.
+    pub(crate) limit_remaining: Option<String>,
+    /// `X-RateLimit-Reset`, in seconds since 1970.
+    pub(crate) limit_reset: Option<String>,
+    /// `Date`, the forge's own clock.
+    pub(crate) date: Option<String>,
+    pub(crate) body: Vec<u8>,
 }
 
-impl<'a> From<&'a PullRequestRequest> for NewPull<'a> {
-    fn from(request: &'a PullRequestRequest) -> Self {
-        Self {
-            title: &request.title,
-            head: request.head.as_str(),
-            base: request.base.as_str(),
-            body: &request.body,
-        }
-    }
+/// What came of asking for a pull request.
+pub(crate) enum Opened {
+    /// It is there now.
+    New(PullRequest),
+    /// It was there before; the error if it is not to be found after all.
+    Already(ForgeError),
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 struct Pull {
     number: u64,
     html_url: String,
     #[serde(default)]
-    base: Base,
+    base: Option<Base>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Deserialize)]
 struct Base {
-    #[serde(default, rename = "ref")]
+    #[serde(rename = "ref")]
     name: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct Failure {
+#[derive(Deserialize, Default)]
+struct Refusal {
     #[serde(default)]
     message: String,
+    /// Texts, or objects with a message, or with field and code only.
     #[serde(default)]
-    errors: Vec<serde_json::Value>,
+    errors: serde_json::Value,
 }
 
-/// An answer of the API, whoever fetched it.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: Vec<u8>,
-    pub(crate) retry_after: Option<Duration>,
-    /// `x-ratelimit-remaining: 0`.
-    pub(crate) limit_used_up: bool,
+/// The body that asks for a pull request.
+pub(crate) fn body(request: &PullRequestRequest) -> Vec<u8> {
+    serde_json::json!({
+        "title": request.title,
+        "body": request.body,
+        "head": request.head.as_str(),
+        "base": request.base.as_str(),
+    })
+    .to_string()
+    .into_bytes()
 }
 
-impl Answer {
-    /// Reads a pull request that was just made.
-    pub(crate) fn pull(&self) -> Result<PullRequest, ForgeError> {
-        let pull: Pull = self.parse()?;
-        Ok(PullRequest {
-            number: pull.number,
-            url: pull.html_url,
-        })
-    }
+/// The query that finds the open pull requests of a branch.
+pub(crate) fn query(request: &PullRequestRequest) -> String {
+    url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("state", "open")
+        .append_pair("head", &format!("{}:{}", request.repo.org(), request.head))
+        .append_pair("per_page", "30")
+        .finish()
+}
 
-    /// Reads a list, and picks the pull request into `base`, or else the first.
-    pub(crate) fn pick(&self, base: &str) -> Result<Option<PullRequest>, ForgeError> {
-        let pulls: Vec<Pull> = self.parse()?;
-        let into_base = pulls.iter().find(|pull| pull.base.name == base);
-        let picked = into_base.or(pulls.first());
-        Ok(picked.map(|pull| PullRequest {
-            number: pull.number,
-            url: pull.html_url.clone(),
-        }))
-    }
-
-    /// Whether GitHub says that there is an open pull request for the branch already.
-    pub(crate) fn says_exists(&self) -> bool {
-        self.status == 422 && self.message().contains("already exists")
-    }
-
-    /// What an answer that is no success means.
-    pub(crate) fn error(&self) -> ForgeError {
-        let (status, message) = (self.status, self.message());
-        let limited = message.to_ascii_lowercase().contains("rate limit");
-        let asked_to_wait = self.retry_after.is_some() || self.limit_used_up || limited;
-        match status {
-            429 | 500..=599 => self.busy(message),
-            403 if asked_to_wait => self.busy(message),
-            401 | 403 => ForgeError::Denied { status, message },
-            404 => ForgeError::NotFound(message),
-            300..=399 => ForgeError::Unexpected(format!("a redirect ({status})")),
-            _ => ForgeError::Refused { status, message },
+/// Reads the answer to a request for a new pull request.
+pub(crate) fn opened(answer: &Answer) -> Result<Opened, ForgeError> {
+    if answer.status == 422 {
+        let message = message(&answer.body);
+        if message
+            .to_lowercase()
+            .contains("pull request already exists")
+        {
+            return Ok(Opened::Already(ForgeError::Refused {
+                status: 422,
+                message,
+            }));
         }
     }
+    expect_success(answer)?;
+    let pull: Pull = parsed(&answer.body)?;
+    usable(pull).map(Opened::New)
+}
 
-    fn busy(&self, message: String) -> ForgeError {
-        ForgeError::Busy {
-            status: self.status,
-            message,
-            retry_after: self.retry_after,
-        }
+/// Reads the answer to [`query`]: the pull request into `base` if there is one.
+pub(crate) fn found(answer: &Answer, base: &BranchName) -> Result<Option<PullRequest>, ForgeError> {
+    expect_success(answer)?;
+    let mut pulls: Vec<Pull> = parsed(&answer.body)?;
+    let into_base = |pull: &Pull| {
+        let into = pull.base.as_ref();
+        into.is_some_and(|into| into.name == base.as_str())
+    };
+    let at = pulls.iter().position(into_base).unwrap_or(0);
+    if pulls.is_empty() {
+        return Ok(None);
     }
+    usable(pulls.swap_remove(at)).map(Some)
+}
 
-    fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ForgeError> {
-        serde_json::from_slice(&self.body)
-            .map_err(|error| ForgeError::Unexpected(error.to_string()))
+fn expect_success(answer: &Answer) -> Result<(), ForgeError> {
+    if (200..300).contains(&answer.status) {
+        return Ok(());
     }
+    let (status, message) = (answer.status, message(&answer.body));
+    let retry_after = wait(answer);
+    let busy = |message| ForgeError::Busy {
+        status,
+        message,
+        retry_after,
+    };
+    Err(match status {
+        408 | 429 | 500..=599 => busy(message),
+        403 if is_limit(answer, &message) => busy(message),
+        401 | 403 => ForgeError::Denied { status, message },
+        404 | 410 => ForgeError::NotFound(message),
+        300..=399 => ForgeError::Unexpected(format!("a redirect ({status})")),
+        _ => ForgeError::Refused { status, message },
+    })
+}
 
-    /// `message`, and the messages of its `errors`, which say what is really wrong.
-    fn message(&self) -> String {
-        let failure: Failure = serde_json::from_slice(&self.body).unwrap_or_default();
-        let detail = |error: &serde_json::Value| {
-            let text = error
-                .get("message")
-                .or_else(|| error.get("code"))
-                .unwrap_or(error);
-            text.as_str().map(str::to_owned)
-        };
-        let details: Vec<_> = failure.errors.iter().filter_map(detail).collect();
-        let message = match (failure.message.is_empty(), details.is_empty()) {
-            (true, true) => "no reason given".to_owned(),
-            (false, true) => failure.message,
-            (true, false) => details.join("; "),
-            (false, false) => format!("{}: {}", failure.message, details.join("; ")),
-        };
-        message
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(MESSAGE_MAX)
-            .collect()
+/// GitHub says 403 for what it denies, and for what it only puts off.
+fn is_limit(answer: &Answer, message: &str) -> bool {
+    let message = message.to_lowercase();
+    answer.retry_after.is_some()
+        || answer.limit_remaining.as_deref() == Some("0")
+        || message.contains("rate limit")
+        || message.contains("abuse detection")
+}
+
+/// How long the forge wants us to wait, by its own clock.
+fn wait(answer: &Answer) -> Option<Duration> {
+    let date = |text: &String| {
+        let parsed = jiff::fmt::rfc2822::parse(text).ok();
+        parsed.map(|at| at.timestamp().as_second())
+    };
+    let now = answer.date.as_ref().and_then(date);
+    let seconds = match &answer.retry_after {
+        Some(text) => match text.trim().parse::<u64>() {
+            Ok(seconds) => return Some(Duration::from_secs(seconds)),
+            Err(_) => date(text)? - now?,
+        },
+        None if answer.limit_remaining.as_deref() == Some("0") => answer
+            .limit_reset
+            .as_ref()?
+            .trim()
+            .parse::<i64>()
+            .ok()?
+            .checked_sub(now?)?,
+        None => return None,
+    };
+    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+}
+
+fn parsed<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ForgeError> {
+    serde_json::from_slice(body).map_err(|error| ForgeError::Unexpected(error.to_string()))
+}
+
+fn usable(pull: Pull) -> Result<PullRequest, ForgeError> {
+    let url = url::Url::parse(&pull.html_url).ok();
+    if pull.number == 0 || !url.is_some_and(|url| matches!(url.scheme(), "http" | "https")) {
+        return Err(ForgeError::Unexpected("no number or no address".into()));
+    }
+    Ok(PullRequest {
+        number: pull.number,
+        url: pull.html_url,
+    })
+}
+
+/// What GitHub says was wrong: its message and those of the single errors.
+fn message(body: &[u8]) -> String {
+    let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();
+    let mut parts = vec![refusal.message];
+    let errors = match refusal.errors {
+        serde_json::Value::Array(errors) => errors,
+        _ => Vec::new(),
+    };
+    parts.extend(errors.iter().map(one_error));
+    parts.retain(|part| !part.is_empty());
+    if parts.is_empty() {
+        parts.push("no reason given".into());
+    }
+    shown(&parts.join("; "))
+}
+
+fn one_error(error: &serde_json::Value) -> String {
+    let text = |key: &str| error.get(key).and_then(serde_json::Value::as_str);
+    match (error.as_str(), text("message")) {
+        (Some(text), _) | (None, Some(text)) => text.to_owned(),
+        (None, None) => [text("field"), text("code")]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" "),
     }
 }
 
-/// The path below the API's base for a repository's pull requests.
-pub(crate) fn pulls_path(request: &PullRequestRequest) -> String {
-    format!("repos/{}/{}/pulls", request.repo.org(), request.repo.repo())
-}
-
-/// The query that lists the open pull requests of a branch.
-pub(crate) fn head_query(request: &PullRequestRequest) -> String {
-    let head = format!("{}:{}", request.repo.org(), request.head);
-    let encoded: String = url::form_urlencoded::byte_serialize(head.as_bytes()).collect();
-    format!("state=open&per_page=100&head={encoded}")
+/// A foreign text on one line of bounded length.
+pub(crate) fn shown(text: &str) -> String {
+    let mut shown: String = text
+        .trim()
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(MESSAGE_MAX)
+        .collect();
+    if shown.len() < text.trim().len() {
+        shown.push_str("...");
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -160,56 +230,78 @@ mod tests {
     fn answer(status: u16, body: &str) -> Answer {
         Answer {
             status,
-            body: body.into(),
             retry_after: None,
-            limit_used_up: false,
+            limit_remaining: None,
+            limit_reset: None,
+            date: None,
+            body: body.into(),
+        }
+    }
+
+    fn error(answer: &Answer) -> ForgeError {
+        opened(answer).err().unwrap()
+    }
+
+    #[test]
+    fn the_primary_rate_limit_is_waited_out_by_the_forges_own_clock() {
+        let limited = Answer {
+            limit_remaining: Some("0".into()),
+            limit_reset: Some("1736251260".into()),
+            date: Some("Tue, 07 Jan 2025 12:00:00 GMT".into()),
+            ..answer(403, r#"{"message":"API rate limit exceeded"}"#)
+        };
+        let error = error(&limited);
+        assert!(error.is_transient());
+        assert_eq!(error.retry_after(), Some(Duration::from_mins(1)));
+    }
+
+    #[test]
+    fn every_form_of_error_is_shown() {
+        let body = r#"{"message":"Validation Failed","errors":["plain",
+            {"message":"No commits between main and x"},{"field":"head","code":"invalid"},7]}"#;
+        assert_eq!(
+            error(&answer(422, body)),
+            ForgeError::Refused {
+                status: 422,
+                message: "Validation Failed; plain; No commits between main and x; head invalid"
+                    .into()
+            }
+        );
+        let html = error(&answer(502, "<html>\u{1b}"));
+        assert_eq!(
+            html.to_string(),
+            "GitHub cannot answer now (502): no reason given"
+        );
+    }
+
+    #[test]
+    fn an_answer_that_is_no_pull_request_is_not_taken_for_one() {
+        for body in [
+            "",
+            "{}",
+            "[]",
+            r#"{"number":0,"html_url":"https://h/1"}"#,
+            r#"{"number":1,"html_url":"javascript:alert(1)"}"#,
+        ] {
+            assert!(
+                matches!(error(&answer(201, body)), ForgeError::Unexpected(_)),
+                "{body}"
+            );
         }
     }
 
     #[test]
-    fn the_reason_behind_a_validation_failure_is_shown() {
-        let refused = answer(
-            422,
-            r#"{"message":"Validation Failed","errors":[{"resource":"PullRequest","code":"custom","message":"No commits between main and x"}]}"#,
+    fn the_pull_request_into_the_wanted_branch_is_preferred() {
+        let body = r#"[{"number":1,"html_url":"https://h/1","base":{"ref":"other"}},
+            {"number":2,"html_url":"https://h/2","base":{"ref":"main"}}]"#;
+        let of = |base: &str| {
+            let found = found(&answer(200, body), &base.parse().unwrap());
+            found.unwrap().unwrap().number
+        };
+        assert_eq!((of("main"), of("nowhere")), (2, 1));
+        assert_eq!(
+            found(&answer(200, "[]"), &"main".parse().unwrap()),
+            Ok(None)
         );
-        let text = refused.error().to_string();
-        assert!(
-            text.contains("Validation Failed: No commits between main and x"),
-            "{text}"
-        );
-        assert!(!refused.error().is_transient() && !refused.says_exists());
-    }
-
-    #[test]
-    fn limits_and_server_errors_are_worth_another_try() {
-        let limited = answer(
-            403,
-            r#"{"message":"You have exceeded a secondary rate limit"}"#,
-        );
-        assert!(limited.error().is_transient());
-        assert!(answer(429, "").error().is_transient());
-        assert!(answer(502, "<html>").error().is_transient());
-        let mut told = answer(403, "{}");
-        told.retry_after = Some(Duration::from_secs(7));
-        assert_eq!(told.error().retry_after(), Some(Duration::from_secs(7)));
-    }
-
-    #[test]
-    fn refused_credentials_and_missing_repositories_are_final() {
-        for status in [401, 403, 404, 422] {
-            assert!(!answer(status, "{}").error().is_transient(), "{status}");
-        }
-    }
-
-    #[test]
-    fn the_pull_request_into_the_wanted_base_is_picked() {
-        let list = answer(
-            200,
-            r#"[{"number":1,"html_url":"u1","base":{"ref":"dev"}},{"number":2,"html_url":"u2","base":{"ref":"main"}}]"#,
-        );
-        assert_eq!(list.pick("main").unwrap().unwrap().number, 2);
-        assert_eq!(list.pick("other").unwrap().unwrap().number, 1);
-        assert_eq!(answer(200, "[]").pick("main").unwrap(), None);
-        assert!(answer(200, "{").pick("main").is_err());
     }
 }
