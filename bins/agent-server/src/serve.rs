@@ -42,17 +42,17 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 fn start_logging(settings: &Settings) -> anyhow::Result<()> {
+    use std::io::IsTerminal as _;
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_new(&settings.log_level)
-        .context("LOG_LEVEL must be debug, info, warn or error")?;
+    // How the HTTP library starts its threads is of no use to an operator.
+    let filter = format!("{},actix_server=warn", settings.log_level);
+    let filter =
+        EnvFilter::try_new(filter).context("LOG_LEVEL must be debug, info, warn or error")?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    if settings.log_format == "json" {
-        log.json().init()
-    } else {
-        log.init()
-    }
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    if settings.log_format == "json" { log.json().init() } else { log.init() }
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use agent_webhook::{Cidr, SigningKey};
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-/// What an operator can set; an empty value counts as not set.
+/// What an operator can set; an empty text counts as not set.
 #[derive(Debug, Args)]
 pub(crate) struct Settings {
     /// Root bearer token of the API; required, at least 7 characters, 32 unless on loopback.
@@ -32,16 +32,16 @@ pub(crate) struct Settings {
     max_concurrent_jobs: u32,
     /// Database, logs and attempts; ~/agent-server where not set.
     #[arg(long, env = "DATA_DIR", default_value = "")]
-    data_dir: PathBuf,
+    data_dir: String,
     /// sqlite://PATH; the file agent.db in the data directory where not set.
     #[arg(long, env = "DATABASE_URL", default_value = "")]
     database_url: String,
     /// Mirrors of the repositories; ~/repos where not set.
     #[arg(long, env = "REPOS_DIR", default_value = "")]
-    repos_dir: PathBuf,
+    repos_dir: String,
     /// Workspaces of running jobs; ~/worktrees where not set.
     #[arg(long, env = "WORKTREES_DIR", default_value = "")]
-    worktrees_dir: PathBuf,
+    worktrees_dir: String,
     /// Clone URLs are this followed by org/repo.git: scp-like, ssh://, https://, or a path.
     #[arg(long, env = "GIT_REMOTE_BASE", default_value = "git@github.com:")]
     git_remote_base: String,
@@ -191,13 +191,13 @@ fn check_secret(secret: &str, listen: SocketAddr) -> anyhow::Result<Secret> {
     Ok(Secret::new(secret))
 }
 
-fn in_home(path: PathBuf, name: &str, setting: &str) -> anyhow::Result<PathBuf> {
-    let path = if path.as_os_str().is_empty() {
+fn in_home(path: String, name: &str, setting: &str) -> anyhow::Result<PathBuf> {
+    let path = if path.is_empty() {
         let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
         home.with_context(|| format!("HOME is not set; set it, or {setting}"))?
             .join(name)
     } else {
-        path
+        PathBuf::from(path)
     };
     std::path::absolute(&path).with_context(|| format!("{setting}: {} is no path", path.display()))
 }
