@@ -144,10 +144,14 @@ impl JobBench {
     }
 }
 
-/// What the fake claude is told.
+/// What the fake claude is told: as little as it can do and still succeed.
 fn prompt(edit: bool) -> String {
-    let _ = edit;
-    "Do nothing.".to_owned()
+    let work = if edit {
+        "append README.md One more line.\n"
+    } else {
+        ""
+    };
+    format!("A job of the bench.\n```fake\n{work}result ok Done.\n```\n")
 }
 
 /// A server with one repository.

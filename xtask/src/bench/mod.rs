@@ -18,10 +18,10 @@ mod series;
 mod server;
 mod table;
 
-use std::process::Command;
-
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
+
+use crate::workspace;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
@@ -46,8 +46,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
 /// Starts the same command again as a release build: a load generator and a baseline that are
 /// not optimised would measure themselves.
 fn run_optimised() -> Result<()> {
-    let status = Command::new(programs::cargo())
-        .args(["run", "--release", "--quiet", "--package", "xtask", "--"])
+    let status = workspace::cargo(&["run", "--release", "--quiet", "--package", "xtask", "--"])
         .args(std::env::args_os().skip(1))
         .status()
         .context("cannot start cargo")?;

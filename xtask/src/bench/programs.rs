@@ -1,29 +1,24 @@
 //! The programs that are measured, as release builds.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// The cargo that runs this.
-pub(crate) fn cargo() -> OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
-}
+use crate::workspace;
 
 /// Builds the release binary of each package, and says where they are.
 pub(crate) fn build<const N: usize>(packages: [&str; N]) -> Result<[PathBuf; N]> {
-    let output = Command::new(cargo())
-        .args([
-            "build",
-            "--release",
-            "--message-format=json-render-diagnostics",
-        ])
-        .args(packages.iter().flat_map(|package| ["--package", package]))
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot start cargo")?;
+    let output = workspace::cargo(&[
+        "build",
+        "--release",
+        "--message-format=json-render-diagnostics",
+    ])
+    .args(packages.iter().flat_map(|package| ["--package", package]))
+    .stderr(Stdio::inherit())
+    .output()
+    .context("cannot start cargo")?;
     ensure!(
         output.status.success(),
         "cargo build ended with {}",
