@@ -1,1 +1,26 @@
-//! Placeholder.
+//! Support for end-to-end tests: the outside world of an agent-server, in miniature.
+//!
+//! Everything listens on a free port of 127.0.0.1, lives in temporary directories and is gone
+//! when its value is dropped. Faults are asked for, never simulated inside the product.
+//!
+//! - [`repo`]: bare repositories with some history.
+//! - [`git_http`], [`git_ssh`]: the same repositories behind a token or a key.
+//! - [`github`]: pull requests on top of them.
+//! - [`callback`]: a receiver of callbacks that checks their signatures.
+//! - [`messages_api`]: what the real Claude Code CLI talks to.
+//! - [`server`]: an `agent-server` process in a clean environment.
+//! - [`http_server`], [`client`], [`fault`], [`process`]: what the others stand on.
+
+pub mod callback;
+pub mod client;
+pub mod fault;
+pub mod git_http;
+pub mod git_ssh;
+pub mod github;
+pub mod http_server;
+pub mod messages_api;
+pub mod process;
+pub mod repo;
+pub mod server;
+
+mod messages_stream;
