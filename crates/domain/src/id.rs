@@ -34,7 +34,8 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                let digits = to_hex(self.0);
+                f.pad(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
             }
         }
 
@@ -66,6 +67,23 @@ id!(
     /// Identifies one callback delivery; it stays the same on every retry and redelivery.
     DeliveryId
 );
+
+/// Ids are written several times for every request, and the formatter's own hex is slow.
+fn to_hex(bytes: [u8; 16]) -> [u8; 32] {
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = digit(byte >> 4);
+        pair[1] = digit(byte & 15);
+    }
+    digits
+}
+
+const fn digit(nibble: u8) -> u8 {
+    match nibble {
+        0..=9 => b'0' + nibble,
+        _ => b'a' + nibble - 10,
+    }
+}
 
 fn parse_hex(text: &str) -> Result<[u8; 16], IdError> {
     let digits = text.as_bytes();

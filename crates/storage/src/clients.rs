@@ -17,6 +17,8 @@ pub(crate) const BY_ID: &str = concat!(
     " FROM clients c WHERE c.id = ?1 AND c.deleted_at IS NULL"
 );
 
+pub(crate) const IS_THERE: &str = "SELECT 1 FROM clients WHERE id = ?1 AND deleted_at IS NULL";
+
 pub(crate) const BY_REPO: &str = concat!(
     "SELECT ",
     client_columns!(),
@@ -128,6 +130,11 @@ pub(crate) fn insert(conn: &Connection, client: &Client) -> Result<(), StoreErro
 
 pub(crate) fn find(conn: &Connection, id: ClientId) -> Result<Option<Client>, StoreError> {
     sql::one(conn, BY_ID, [id.to_string()], decode)
+}
+
+pub(crate) fn is_there(conn: &Connection, id: ClientId) -> Result<bool, StoreError> {
+    let found = sql::one(conn, IS_THERE, [id.to_string()], |_| Ok(()))?;
+    Ok(found.is_some())
 }
 
 pub(crate) fn by_repo(conn: &Connection, repo: &RepoSlug) -> Result<Option<Client>, StoreError> {

@@ -41,13 +41,14 @@ pub(crate) const UPDATE: &str = "
         worktree_path = ?16, exit_code = ?17, pr_number = ?18, pr_url = ?19, files_changed = ?20,
         session_id = ?21, model = ?22, cli_version = ?23, num_turns = ?24, cost_usd = ?25,
         started_at = ?26, updated_at = ?27
-    WHERE id = ?28 AND version = ?29";
+    WHERE id = ?28 AND version = ?29
+    RETURNING seq";
 
 pub(crate) const INSERT_PROMPT: &str = "INSERT INTO job_prompts (job_seq, prompt) VALUES (?1, ?2)";
 
 pub(crate) const INSERT_HISTORY: &str = "
     INSERT INTO job_history (job_seq, version, at, event, status, attempt)
-    VALUES ((SELECT seq FROM jobs WHERE id = ?1), ?2, ?3, ?4, ?5, ?6)";
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
 pub(crate) const BRANCH_HOLDER: &str = "
     SELECT id FROM jobs INDEXED BY jobs_branch
@@ -136,10 +137,10 @@ fn create(conn: &Connection, new: NewJob) -> Result<CreatedJob, StoreError> {
     sql::run(conn, INSERT, params_from_iter(values))?;
     let seq = conn.last_insert_rowid();
     sql::run(conn, INSERT_PROMPT, params![seq, &*job.spec.prompt])?;
-    record(conn, &job, "created")?;
+    record(conn, seq, &job, "created")?;
     Ok(CreatedJob {
         client_id: job.client_id,
-        position: lists::counts(conn)?.ready,
+        position: lists::ready(conn)?,
     })
 }
 
@@ -149,8 +150,8 @@ fn client_of(
     create: Option<Client>,
 ) -> Result<ClientId, StoreError> {
     let Some(client) = create else {
-        let found = clients::find(conn, named)?.ok_or(StoreError::ClientGone)?;
-        return Ok(found.id);
+        let there = clients::is_there(conn, named)?;
+        return there.then_some(named).ok_or(StoreError::ClientGone);
     };
     if let Some(present) = clients::by_repo(conn, &client.repo)? {
         return Ok(present.id);
@@ -172,21 +173,24 @@ pub(crate) fn commit(conn: &Connection, change: &Change) -> Result<bool, StoreEr
     };
     let guard = [rows::owned(&job.id), rows::whole(before)?];
     let values = rows::changing(job)?.into_iter().chain(guard);
-    if sql::run(conn, UPDATE, params_from_iter(values))? != 1 {
+    let changed = sql::one(conn, UPDATE, params_from_iter(values), |row| {
+        Columns::of(row).take()
+    })?;
+    let Some(seq) = changed else {
         return Ok(false);
-    }
+    };
     if change.event != "renewed" {
-        record(conn, job, change.event)?;
+        record(conn, seq, job, change.event)?;
     }
     if let Some(delivery) = &change.delivery {
-        outbox::insert(conn, job, delivery)?;
+        outbox::insert(conn, seq, job.updated_at, delivery)?;
     }
     Ok(true)
 }
 
-fn record(conn: &Connection, job: &Job, event: &str) -> Result<(), StoreError> {
+fn record(conn: &Connection, seq: i64, job: &Job, event: &str) -> Result<(), StoreError> {
     let params = [
-        rows::owned(&job.id),
+        rows::int(seq),
         rows::whole(job.version)?,
         rows::int(micros(job.updated_at)),
         rows::text(event),

@@ -41,6 +41,9 @@ pub(crate) const PARKED: &str = concat!(
       ORDER BY j.not_before LIMIT ?1"
 );
 
+pub(crate) const READY_COUNT: &str =
+    "SELECT jobs FROM job_counts WHERE client_id = '' AND bucket = 'ready'";
+
 /// In [`clients::COUNTS`]: all clients together.
 const EVERYONE: &str = "";
 
@@ -74,6 +77,12 @@ pub(crate) fn counts(conn: &Connection) -> Result<QueueCounts, StoreError> {
         }
     }
     Ok(counts)
+}
+
+/// How many jobs are ready.
+pub(crate) fn ready(conn: &Connection) -> Result<u64, StoreError> {
+    let ready = sql::one(conn, READY_COUNT, [], |row| Columns::of(row).whole())?;
+    Ok(ready.unwrap_or(0))
 }
 
 fn queue(conn: &Connection, limit: u32) -> Result<QueueView, StoreError> {

@@ -1,6 +1,6 @@
 //! Callbacks that are to be sent, and every try to send them.
 
-use agent_domain::{DeliveryId, Job, JobId, Timestamp};
+use agent_domain::{DeliveryId, JobId, Timestamp};
 use rusqlite::{Connection, Row, params};
 
 use crate::rows::{Columns, int, micros, option, owned, text, whole};
@@ -10,7 +10,7 @@ use crate::{
 
 pub(crate) const INSERT: &str = "
     INSERT INTO deliveries (id, job_seq, url, body, state, due_at, tries, created_at)
-    VALUES (?1, (SELECT seq FROM jobs WHERE id = ?2), ?3, ?4, 'pending', ?5, 0, ?6)";
+    VALUES (?1, ?2, ?3, ?4, 'pending', ?5, 0, ?6)";
 
 pub(crate) const DUE: &str = "
     SELECT d.id, j.id, d.url, d.body, d.tries
@@ -111,16 +111,17 @@ impl Store {
 
 pub(crate) fn insert(
     conn: &Connection,
-    job: &Job,
+    job_seq: i64,
+    now: Timestamp,
     delivery: &NewDelivery,
 ) -> Result<(), StoreError> {
     let params = params![
         delivery.id.to_string(),
-        job.id.to_string(),
+        job_seq,
         delivery.url.as_str(),
         delivery.body,
         micros(delivery.due_at),
-        micros(job.updated_at),
+        micros(now),
     ];
     sql::run(conn, INSERT, params)?;
     Ok(())

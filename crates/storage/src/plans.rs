@@ -7,6 +7,7 @@ use crate::{claim, clients, jobs, lists, open, outbox};
 /// Run for every request or every claim, so their cost must not grow with history.
 const HOT: &[&str] = &[
     clients::BY_ID,
+    clients::IS_THERE,
     clients::BY_REPO,
     clients::BY_OS_CLIENT_ID,
     clients::COUNTS,
@@ -26,6 +27,7 @@ const HOT: &[&str] = &[
     lists::SUMMARY,
     lists::RUNNING,
     lists::READY,
+    lists::READY_COUNT,
     lists::PARKED,
     outbox::INSERT,
     outbox::DUE,

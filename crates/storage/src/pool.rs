@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use crate::{StoreError, open};
+
+/// Opening a file that the writer has just opened takes no longer, unless it never works.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A pool of reading connections.
 pub(crate) struct Readers {
@@ -47,6 +51,7 @@ impl Readers {
             .max_lifetime(None)
             .idle_timeout(None)
             .test_on_check_out(false)
+            .connection_timeout(CONNECT_TIMEOUT)
             .build(Reader {
                 path: path.to_owned(),
             })

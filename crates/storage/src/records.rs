@@ -35,7 +35,7 @@ pub struct JobFilter {
     pub limit: u32,
     /// Leaving out so many.
     pub offset: u32,
-    /// Only jobs older than this one; the cursor of keyset paging.
+    /// Only jobs older than this one, which must exist; the cursor of keyset paging.
     pub before: Option<JobId>,
 }
 
@@ -82,7 +82,7 @@ pub struct JobPage {
 /// What runs and what waits, in the order in which it will run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct QueueView {
-    /// Running jobs, oldest first.
+    /// Running jobs, by the time they first began.
     pub running: Vec<JobSummary>,
     /// The first ready jobs, in order: the first has position 1.
     pub ready: Vec<JobSummary>,
@@ -158,7 +158,7 @@ pub struct DueDelivery {
     pub url: CallbackUrl,
     /// The exact bytes to send.
     pub body: String,
-    /// Tries made so far.
+    /// Tries made since its schedule was begun, by the job's end or by a redelivery.
     pub tries: u32,
 }
 
