@@ -22,6 +22,7 @@ mod state;
 mod stream;
 mod system;
 mod trace;
+mod unread;
 
 pub use routes::configure;
 pub use server::{Api, serve};

@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, Resource};
 
 use crate::problem::Problem;
 use crate::state::ApiState;
-use crate::{auth, clients, history, jobs, log, system, trace};
+use crate::{auth, clients, history, jobs, log, system, trace, unread};
 
 /// Mounts the API. It answers every path below where it is mounted, so an embedder mounts it in a
 /// scope of its own, or after everything else.
@@ -26,7 +26,8 @@ pub fn configure(cfg: &mut ServiceConfig, state: ApiState) {
         .default_service(web::to(no_route))
         // The last one added is the first to see a request.
         .wrap(from_fn(auth::require_token))
-        .wrap(from_fn(trace::tell));
+        .wrap(from_fn(trace::tell))
+        .wrap(from_fn(unread::keep));
     cfg.service(api);
 }
 

@@ -32,18 +32,21 @@ impl Api {
 
     /// Accepts no more connections, breaks off whoever follows a log, and gives answers under way
     /// up to `grace` to end.
-    pub async fn stop(self, grace: Duration) {
+    pub async fn stop(mut self, grace: Duration) {
         self.state.end_followers();
         let stopped = async {
             self.handle.stop(true).await;
-            match self.served.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(%error, "the API ended with an error"),
-                Err(error) => tracing::error!(%error, "the API ended abnormally"),
-            }
+            (&mut self.served).await
         };
-        if tokio::time::timeout(grace, stopped).await.is_err() {
-            tracing::warn!("some answers were cut off: they did not end in time");
+        match tokio::time::timeout(grace, stopped).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::error!(%error, "the API ended with an error"),
+            Ok(Err(error)) => tracing::error!(%error, "the API ended abnormally"),
+            Err(_) => {
+                tracing::warn!("some answers were cut off: they did not end in time");
+                // Dropping a running server ends its threads.
+                self.served.abort();
+            }
         }
     }
 }

@@ -1,0 +1,10 @@
+//! The native API over real sockets, on a real engine and store; only git is played.
+
+mod auth;
+mod bad_input;
+mod exchange;
+mod pressure;
+mod shapes;
+mod stage;
+mod stopping;
+mod streams;

@@ -1,0 +1,432 @@
+//! Every answer, member for member.
+
+use std::path::PathBuf;
+
+use agent_domain::{
+    Coordinator as _, Ending, Facts, Mirrors as _, Phase, PullRequest, Reason, RepoSlug,
+};
+use serde_json::{Value, json};
+
+use crate::stage::{Stage, id_of};
+
+const NOW: &str = "2025-01-07T12:00:00.123Z";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_created_listed_shown_changed_and_removed() {
+    let stage = Stage::new().await;
+    let body = json!({
+        "osClientId": "e897788c-afc6-4218-be48-703f2955cb0f",
+        "name": "French Language Solutions",
+        "githubOrg": "SupportKings",
+        "githubRepo": "french-language-solutions",
+    });
+    let created = stage.send("POST", "/clients", &body.to_string()).await;
+    let id = id_of(&created);
+    let mut expected = body.clone();
+    expected["id"] = json!(id);
+    expected["defaultBranch"] = json!("main");
+    let mut as_created = expected.clone();
+    as_created["repoCloned"] = json!(true);
+    as_created["bareRepoPath"] = json!("/repos/SupportKings/french-language-solutions.git");
+    assert_eq!(created.json(), as_created);
+    assert_eq!(created.header("content-type"), Some("application/json"));
+
+    expected["repoExists"] = json!(true);
+    expected["createdAt"] = json!(NOW);
+    assert_eq!(stage.get("/clients").await, json!({"clients": [expected]}));
+
+    let mut details = expected.clone();
+    details["activeJobs"] = json!(0);
+    details["totalJobs"] = json!(0);
+    assert_eq!(stage.get(&format!("/clients/{id}")).await, details);
+
+    let change = r#"{"name":"FLS Updated","defaultBranch":"develop"}"#;
+    let changed = stage.send("PATCH", &format!("/clients/{id}"), change).await;
+    expected["name"] = json!("FLS Updated");
+    expected["defaultBranch"] = json!("develop");
+    assert_eq!((changed.status, changed.json()), (200, expected));
+
+    let removed = stage
+        .send("DELETE", &format!("/clients/{id}?removeRepo=true"), "")
+        .await;
+    assert_eq!(
+        (removed.status, removed.json()),
+        (200, json!({"deleted": true, "repoRemoved": true}))
+    );
+    assert_eq!(stage.get("/clients").await, json!({"clients": []}));
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_clone_fails_is_created_and_says_why() {
+    let stage = Stage::new().await;
+    let body = r#"{"name":"x","githubOrg":"acme","githubRepo":"broken","defaultBranch":"trunk"}"#;
+    let created = stage.send("POST", "/clients", body).await.json();
+    assert_eq!(created["repoCloned"], json!(false));
+    assert_eq!(created["cloneError"], json!("repository not found"));
+    assert_eq!(created["osClientId"], Value::Null);
+    assert_eq!(created["defaultBranch"], json!("trunk"));
+    let path = format!("/clients/{}", created["id"].as_str().unwrap());
+    let removed = stage.send("DELETE", &path, "").await.json();
+    assert_eq!(removed, json!({"deleted": true, "repoRemoved": false}));
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_accepted_for_a_client_and_for_a_repository_without_one() {
+    let stage = Stage::new().await;
+    let client = stage.client().await;
+    let body = json!({"clientId": client, "prompt": "p", "branchName": "a"});
+    let first = stage.send("POST", "/jobs", &body.to_string()).await;
+    let id = id_of(&first);
+    let expected = json!({
+        "id": id, "clientId": client, "status": "queued", "position": 1, "branchName": "a",
+        "createdAt": NOW,
+    });
+    assert_eq!(first.json(), expected);
+
+    let same = r#"{"githubOrg":"ACME","githubRepo":"Shop","prompt":"p","branchName":"b"}"#;
+    let second = stage.send("POST", "/jobs", same).await.json();
+    assert_eq!(
+        (&second["clientId"], &second["position"]),
+        (&json!(client), &json!(2))
+    );
+
+    let other = r#"{"githubOrg":"acme","githubRepo":"other","prompt":"p","branchName":"b"}"#;
+    let third = stage.send("POST", "/jobs", other).await.json();
+    assert_ne!(third["clientId"], json!(client));
+    let added = stage
+        .get(&format!("/clients/{}", third["clientId"].as_str().unwrap()))
+        .await;
+    assert_eq!(
+        (&added["name"], &added["activeJobs"], &added["totalJobs"]),
+        (&json!("other"), &json!(1), &json!(1))
+    );
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_has_the_specified_members_and_a_cursor() {
+    let stage = Stage::new().await;
+    let body = json!({
+        "githubOrg": "acme", "githubRepo": "shop", "prompt": "p", "branchName": "feature/a",
+        "title": "\"; rm -rf / #", "osFeatureId": "4e7df575-6bdc-4c38-944b-23a404b391db",
+    });
+    let first = stage.send("POST", "/jobs", &body.to_string()).await.json();
+    let second = stage.job("b").await;
+    let page = stage.get("/jobs?limit=1").await;
+    assert_eq!(page["jobs"][0]["id"], json!(second));
+    assert_eq!(page["nextCursor"], json!(second));
+    assert_eq!(
+        (&page["total"], &page["limit"], &page["offset"]),
+        (&json!(2), &json!(1), &json!(0))
+    );
+
+    let page = stage
+        .get(&format!(
+            "/jobs?limit=50&before={second}&status=queued,running"
+        ))
+        .await;
+    let expected = json!({
+        "jobs": [{
+            "id": first["id"], "clientId": first["clientId"], "clientName": "shop",
+            "status": "queued", "branchName": "feature/a", "title": "\"; rm -rf / #",
+            "osFeatureId": "4e7df575-6bdc-4c38-944b-23a404b391db", "startedAt": null,
+            "createdAt": NOW, "phase": null, "reason": null, "notBefore": null,
+            "completedAt": null,
+        }],
+        "total": 2, "limit": 50, "offset": 0, "nextCursor": null,
+    });
+    assert_eq!(page, expected);
+    let none = stage
+        .get(&format!("/jobs?clientId={}", "0".repeat(32)))
+        .await;
+    assert_eq!((&none["jobs"], &none["total"]), (&json!([]), &json!(0)));
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_shown_from_queued_to_completed() {
+    let stage = Stage::new().await;
+    let client = stage.client().await;
+    let body = json!({
+        "clientId": client, "prompt": "Implement it", "branchName": "a", "title": "T",
+        "osFeatureId": "f", "osCallbackUrl": "https://os.example.com/hook", "model": "opus",
+        "permissionMode": "acceptEdits", "timeoutSeconds": 60, "idleTimeoutSeconds": 30,
+    });
+    let id = id_of(&stage.send("POST", "/jobs", &body.to_string()).await);
+    let mut expected = queued(&id, &client);
+    assert_eq!(stage.get(&format!("/jobs/{id}")).await, expected);
+
+    let assignment = stage.claim().await;
+    stage.clock.forward(2);
+    let facts = Facts {
+        worktree_path: Some(PathBuf::from("/w/acme/shop/x")),
+        ..Facts::default()
+    };
+    let progress = stage
+        .engine
+        .progress(&assignment.lease, Phase::Agent, facts);
+    progress.await.unwrap();
+    expected["status"] = json!("running");
+    expected["phase"] = json!("agent");
+    expected["attempt"] = json!(1);
+    expected["startedAt"] = json!(NOW);
+    expected["worktreePath"] = json!("/w/acme/shop/x");
+    expected["updatedAt"] = json!("2025-01-07T12:00:02.123Z");
+    assert_eq!(stage.get(&format!("/jobs/{id}")).await, expected);
+
+    stage.clock.forward(1);
+    stage
+        .finish(&assignment, Ending::Completed, delivered())
+        .await;
+    for (member, value) in [
+        ("status", json!("completed")),
+        ("phase", Value::Null),
+        ("completedAt", json!("2025-01-07T12:00:03.123Z")),
+        ("updatedAt", json!("2025-01-07T12:00:03.123Z")),
+        ("exitCode", json!(0)),
+        ("filesChanged", json!(5)),
+        ("prNumber", json!(42)),
+        ("prUrl", json!("https://github.com/acme/shop/pull/42")),
+        ("baseCommit", json!("a".repeat(40))),
+        ("headCommit", json!("b".repeat(40))),
+        ("sessionId", json!("s")),
+        ("model", json!("claude-opus-5-5")),
+        ("cliVersion", json!("2.1.329")),
+        ("numTurns", json!(3)),
+        ("costUsd", json!(0.25)),
+    ] {
+        expected[member] = value;
+    }
+    assert_eq!(stage.get(&format!("/jobs/{id}")).await, expected);
+    stage.close().await;
+}
+
+/// The job above before anybody has taken it.
+fn queued(id: &str, client: &str) -> Value {
+    json!({
+        "id": id, "clientId": client,
+        "client": {"name": "Shop", "githubOrg": "acme", "githubRepo": "shop"},
+        "status": "queued", "prompt": "Implement it", "branchName": "a", "title": "T",
+        "osFeatureId": "f", "osCallbackUrl": "https://os.example.com/hook", "worktreePath": null,
+        "startedAt": null, "completedAt": null, "exitCode": null, "error": null, "prUrl": null,
+        "prNumber": null, "filesChanged": null, "reason": null, "phase": null, "attempt": 0,
+        "notBefore": null, "cancelRequestedAt": null, "baseCommit": null, "headCommit": null,
+        "savedRef": null, "sessionId": null, "model": "opus", "cliVersion": null,
+        "numTurns": null, "costUsd": null, "retryOf": null, "createdAt": NOW, "updatedAt": NOW,
+    })
+}
+
+/// What a worker knows at the end of the job above.
+fn delivered() -> Facts {
+    let url = "https://github.com/acme/shop/pull/42".to_owned();
+    Facts {
+        exit_code: Some(0),
+        files_changed: Some(5),
+        pull_request: Some(PullRequest { number: 42, url }),
+        base_commit: "a".repeat(40).parse().ok(),
+        head_commit: "b".repeat(40).parse().ok(),
+        session_id: Some("s".into()),
+        model: Some("claude-opus-5-5".into()),
+        cli_version: Some("2.1.329".into()),
+        num_turns: Some(3),
+        cost_usd: Some(0.25),
+        ..Facts::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_job_has_a_reason_and_a_sentence() {
+    let stage = Stage::new().await;
+    let id = stage.job("a").await;
+    let assignment = stage.claim().await;
+    let ending = Ending::Failed {
+        reason: Reason::TimedOut,
+        error: "ran too long".into(),
+    };
+    stage.finish(&assignment, ending, Facts::default()).await;
+    let job = stage.get(&format!("/jobs/{id}")).await;
+    assert_eq!(
+        (&job["status"], &job["reason"], &job["error"]),
+        (
+            &json!("failed"),
+            &json!("timed_out"),
+            &json!("ran too long")
+        )
+    );
+
+    let history = stage.get(&format!("/jobs/{id}/history")).await;
+    let events: Vec<&str> = history["history"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|e| e["event"].as_str())
+        .collect();
+    assert_eq!(events.last(), Some(&"failed"), "{history}");
+    let last = history["history"].as_array().unwrap().last().unwrap();
+    assert_eq!(
+        *last,
+        json!({"at": NOW, "event": "failed", "status": "failed", "attempt": 1})
+    );
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_queue_shows_what_runs_what_waits_and_what_is_parked() {
+    let stage = Stage::new().await;
+    let running = stage.job("a").await;
+    stage.claim().await;
+    let parked = stage.job("b").await;
+    let assignment = stage.claim().await;
+    let until = "2025-01-07T18:00:00Z".parse().unwrap();
+    let ending = Ending::Parked {
+        until,
+        reason: Reason::UsageLimit,
+    };
+    stage.finish(&assignment, ending, Facts::default()).await;
+    let ready = stage.job("c").await;
+    stage.clock.forward(323);
+    let expected = json!({
+        "running": [{
+            "id": running, "clientName": "shop", "branchName": "a", "startedAt": NOW,
+            "runningFor": "5m 23s", "phase": "fetching",
+        }],
+        "queued": [{
+            "id": ready, "clientName": "shop", "branchName": "c", "position": 1, "createdAt": NOW,
+            "notBefore": null, "reason": null,
+        }, {
+            "id": parked, "clientName": "shop", "branchName": "b", "position": null,
+            "createdAt": NOW, "notBefore": "2025-01-07T18:00:00.000Z", "reason": "usage_limit",
+        }],
+        "maxConcurrent": 2,
+    });
+    assert_eq!(stage.get("/queue").await, expected);
+    assert_eq!(
+        stage.get("/queue?limit=1").await["queued"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    let health = json!({
+        "status": "ok",
+        "queue": {"running": 1, "queued": 2, "parked": 1, "maxConcurrent": 2},
+        "claude": {"authenticated": false, "version": null, "checkedAt": null},
+    });
+    assert_eq!(stage.get("/health").await, health);
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queued_job_is_cancelled_at_once_and_an_ended_one_is_not() {
+    let stage = Stage::new().await;
+    let id = stage.job("a").await;
+    let path = format!("/jobs/{id}/cancel");
+    let cancelled = stage.send("POST", &path, "").await;
+    let expected = json!({"id": id, "status": "cancelled", "wasRunning": false});
+    assert_eq!((cancelled.status, cancelled.json()), (200, expected));
+    let again = stage.send("POST", &path, "{}").await;
+    assert_eq!(
+        (again.status, &again.json()["error"]),
+        (400, &json!("Job already cancelled"))
+    );
+    assert_eq!(again.json()["code"], json!("job_ended"));
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_job_is_cancelled_when_its_worker_says_so() {
+    let stage = Stage::new().await;
+    let id = stage.job("a").await;
+    let assignment = stage.claim().await;
+    let path = format!("/jobs/{id}/cancel");
+    let asked = stage.send("POST", &format!("{path}?wait=false"), "").await;
+    let expected =
+        json!({"id": id, "status": "running", "wasRunning": true, "cancelRequestedAt": NOW});
+    assert_eq!((asked.status, asked.json()), (202, expected));
+
+    let worker = async {
+        // The second request raises the directive to "kill"; only then the worker reports.
+        let seen = agent_domain::Directive::Cancel;
+        stage
+            .engine
+            .directive(&assignment.lease, seen)
+            .await
+            .unwrap();
+        stage
+            .finish(&assignment, Ending::Cancelled, Facts::default())
+            .await;
+    };
+    let (cancelled, ()) = tokio::join!(stage.send("POST", &path, ""), worker);
+    let expected = json!({"id": id, "status": "cancelled", "wasRunning": true});
+    assert_eq!((cancelled.status, cancelled.json()), (200, expected));
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ended_job_is_retried_as_a_new_one() {
+    let stage = Stage::new().await;
+    let id = stage.job("a").await;
+    let unfinished = stage.send("POST", &format!("/jobs/{id}/retry"), "").await;
+    assert_eq!(
+        (unfinished.status, &unfinished.json()["code"]),
+        (409, &json!("job_unfinished"))
+    );
+    stage.send("POST", &format!("/jobs/{id}/cancel"), "").await;
+    let retried = stage.send("POST", &format!("/jobs/{id}/retry"), "").await;
+    let new = id_of(&retried);
+    let expected = json!({
+        "id": new, "originalJobId": id, "status": "queued", "position": 1, "branchName": "a",
+    });
+    assert_eq!(retried.json(), expected);
+    assert_eq!(
+        stage.get(&format!("/jobs/{new}")).await["retryOf"],
+        json!(id)
+    );
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_show_what_is_still_to_be_sent() {
+    let stage = Stage::new().await;
+    let body = json!({
+        "githubOrg": "acme", "githubRepo": "shop", "prompt": "p", "branchName": "a",
+        // Names end in .invalid for certain: nothing is ever sent.
+        "osCallbackUrl": "https://os.invalid/hook?key=1",
+    });
+    let id = id_of(&stage.send("POST", "/jobs", &body.to_string()).await);
+    assert_eq!(
+        stage.get(&format!("/jobs/{id}/deliveries")).await,
+        json!({"deliveries": []})
+    );
+    stage.send("POST", &format!("/jobs/{id}/cancel"), "").await;
+    let delivery = &stage.get(&format!("/jobs/{id}/deliveries")).await["deliveries"][0];
+    assert_eq!(delivery["url"], json!("https://os.invalid/hook?key=1"));
+    assert_eq!(delivery["state"], json!("pending"));
+    assert_eq!(delivery["createdAt"], json!(NOW));
+    let members: Vec<&String> = delivery.as_object().unwrap().keys().collect();
+    assert_eq!(
+        members,
+        ["createdAt", "dueAt", "id", "state", "tries", "url"]
+    );
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_tells_of_every_repository() {
+    let stage = Stage::new().await;
+    stage.client().await;
+    let body = r#"{"name":"x","githubOrg":"acme","githubRepo":"broken"}"#;
+    stage.send("POST", "/clients", body).await;
+    let shop = RepoSlug::new("acme", "shop").unwrap();
+    stage.mirrors.remove(&shop).await.unwrap();
+    let synced = stage.send("POST", "/sync", "").await;
+    let expected = json!({"synced": [
+        {"repo": "shop", "githubOrg": "acme", "success": true, "error": null},
+        {"repo": "broken", "githubOrg": "acme", "success": false, "error": "repository not found"},
+    ]});
+    assert_eq!((synced.status, synced.json()), (200, expected));
+    assert!(stage.mirrors.exists(&shop));
+    stage.close().await;
+}

@@ -1,0 +1,151 @@
+//! Answers as long as a log.
+
+use std::time::Duration;
+
+use agent_domain::{Ending, Facts, LogStream};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::exchange::{PATIENCE, request};
+use crate::stage::{Stage, TOKEN};
+
+const ENTRIES: [(LogStream, &str); 4] = [
+    (LogStream::System, "starting"),
+    (LogStream::Stdout, "hidden"),
+    (LogStream::Stdout, "says \"hé\""),
+    (LogStream::Stderr, "oops"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_the_last_member_of_a_job_readable_or_raw() {
+    let stage = Stage::new().await;
+    let id = stage.job("a").await;
+    let path = format!("/jobs/{id}?includeMessages=true");
+    assert_eq!(stage.get(&path).await["messages"], json!([]));
+    let assignment = stage.claim().await;
+    stage.write_log(&assignment, &ENTRIES);
+    let job = stage.get(&path).await;
+    let message = |kind: &str, content: &str| {
+        let at = "2025-01-07T12:00:00.123Z";
+        json!({"type": kind, "content": content, "createdAt": at, "attempt": 1})
+    };
+    let readable = json!([
+        message("system", "starting"),
+        message("stdout", "SAYS \"HÉ\""),
+        message("stderr", "oops"),
+    ]);
+    assert_eq!(
+        (&job["messages"], &job["status"]),
+        (&readable, &json!("running"))
+    );
+    let raw = stage.get(&format!("{path}&raw=true")).await;
+    assert_eq!(raw["messages"][1], message("stdout", "hidden"));
+    let without = stage.get(&format!("/jobs/{id}")).await;
+    assert!(without.get("messages").is_none());
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_read_from_any_byte_on() {
+    let stage = Stage::new().await;
+    let id = stage.job("a").await;
+    let assignment = stage.claim().await;
+    let written = stage.write_log(&assignment, &ENTRIES);
+    for offset in [0, 1, written.len(), written.len() + 1000] {
+        let answer = stage
+            .send("GET", &format!("/jobs/{id}/log?offset={offset}"), "")
+            .await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.body, written[offset.min(written.len())..]);
+        assert!(answer.whole);
+        assert_eq!(answer.header("content-type"), Some("text/plain"));
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(
+            answer.header("x-log-offset"),
+            Some(offset.to_string().as_str())
+        );
+    }
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_sees_what_is_written_later_and_ends_with_the_job() {
+    let stage = Stage::new().await;
+    let id = stage.job("a").await;
+    let assignment = stage.claim().await;
+    let mut written = stage.write_log(&assignment, &ENTRIES[..1]);
+    let path = format!("/jobs/{id}/log?follow=true");
+    let worker = async {
+        let mut later = stage.write_log(&assignment, &ENTRIES[1..3]);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        later.extend(stage.write_log(&assignment, &ENTRIES[3..]));
+        stage
+            .finish(&assignment, Ending::Completed, Facts::default())
+            .await;
+        later
+    };
+    let (followed, later) = tokio::join!(stage.send("GET", &path, ""), worker);
+    written.extend(later);
+    assert_eq!(followed.body, written);
+    assert!(followed.whole);
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_answer_waits_for_its_reader_and_nobody_else_waits_for_it() {
+    const LINES: usize = 20_000;
+    let stage = Stage::new().await;
+    let id = stage.job("a").await;
+    let assignment = stage.claim().await;
+    let line = "x".repeat(1000);
+    stage.write_log(
+        &assignment,
+        &vec![(LogStream::Stdout, line.as_str()); LINES],
+    );
+    let mut connection = open(&stage, &format!("/jobs/{id}?includeMessages=true")).await;
+    let mut first = [0; 4096];
+    connection.read_exact(&mut first).await.unwrap();
+    // The long answer is stuck behind its reader now.
+    for _ in 0..20 {
+        assert_eq!(stage.get("/health").await["status"], json!("ok"));
+    }
+    let mut rest = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, connection.read_to_end(&mut rest)).await;
+    read.expect("an end in time").unwrap();
+    assert!(rest.len() > LINES * 1000);
+    assert!(rest.ends_with(b"]}\r\n0\r\n\r\n"));
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_takes_nothing_is_cut_off() {
+    let limits = agent_api::Limits {
+        stall_timeout: Duration::from_millis(300),
+        ..agent_api::Limits::default()
+    };
+    let stage = Stage::with(limits).await;
+    let id = stage.job("a").await;
+    let assignment = stage.claim().await;
+    let line = "x".repeat(1000);
+    stage.write_log(
+        &assignment,
+        &vec![(LogStream::Stdout, line.as_str()); 50_000],
+    );
+    let mut connection = open(&stage, &format!("/jobs/{id}/log")).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut bytes = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, connection.read_to_end(&mut bytes)).await;
+    // A reset or an end: either way not the end of the answer.
+    read.expect("an end in time").ok();
+    assert!(!bytes.ends_with(b"0\r\n\r\n"), "{} bytes", bytes.len());
+    stage.close().await;
+}
+
+async fn open(stage: &Stage, path: &str) -> TcpStream {
+    let token = format!("Bearer {TOKEN}");
+    let mut connection = TcpStream::connect(stage.address).await.expect("connects");
+    let request = request("GET", path, &[("authorization", &token)], b"");
+    connection.write_all(&request).await.expect("sent");
+    connection
+}
