@@ -1,6 +1,7 @@
 //! Project tasks: `cargo xtask <task>`.
 
 mod bench;
+mod demo;
 mod test;
 mod tidy;
 mod workspace;
@@ -17,6 +18,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Build everything and run one job end to end, with claude or a stand-in for it.
+    Demo(demo::Demo),
     /// Run everything CI runs.
     Test(test::Test),
     /// Check the rules of the project that a program can check.
@@ -28,6 +31,7 @@ enum Task {
 
 fn main() -> Result<()> {
     match Cli::parse().task {
+        Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Tidy => tidy::run(workspace::root()),
         Task::Bench(bench) => bench::run(&bench),
