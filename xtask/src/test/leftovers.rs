@@ -8,8 +8,14 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::workspace;
 
-/// Names of programs that only tests of this project start.
-const OURS: &[&str] = &["agent-server", "agent-admin", "fake-claude"];
+/// Names of programs that only tests of this project start, as far as the kernel keeps them: 15
+/// characters.
+const OURS: &[&str] = &[
+    "agent-server",
+    "agent-admin",
+    "fake-claude",
+    "runner-test-sup",
+];
 
 /// The checkout's state and our processes at one moment.
 pub(super) struct Snapshot {
