@@ -8,3 +8,4 @@ mod shapes;
 mod stage;
 mod stopping;
 mod streams;
+mod typed;
