@@ -245,22 +245,19 @@ impl<'a> Invocation<'a> {
             lock: self.lock,
         };
         let limit = program.timeout;
-        match tokio::time::timeout(limit, running.finish(self.input.unwrap_or_default())).await {
-            Ok(ended) => {
-                let (code, stdout, stderr) = ended.map_err(GitError::Spawn)?;
-                Ok(Output {
-                    code,
-                    stdout,
-                    stderr: program.masked(&stderr),
-                    verb,
-                    network,
-                })
-            }
-            Err(_) => {
-                running.end().await;
-                Err(GitError::TimedOut { verb, after: limit })
-            }
-        }
+        let finish = running.finish(self.input.unwrap_or_default());
+        let Ok(ended) = tokio::time::timeout(limit, finish).await else {
+            running.end().await;
+            return Err(GitError::TimedOut { verb, after: limit });
+        };
+        let (code, stdout, stderr) = ended.map_err(GitError::Spawn)?;
+        Ok(Output {
+            code,
+            stdout,
+            stderr: program.masked(&stderr),
+            verb,
+            network,
+        })
     }
 
     /// Runs it and names the failure unless it ended with exit code 0.

@@ -1,19 +1,24 @@
 //! Tests of how git is started, bounded and ended, with scripts in the place of git.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 use crate::lock::Locks;
 
-/// A directory with a `git` that is the given shell script.
+/// A directory with a `git` that is the given shell script, which finds the directory in `$HERE`.
 fn fake(script: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("git");
-    // Written under another name: a file just written to cannot always be run.
-    fs::write(dir.path().join("script"), format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(dir.path().join("script"), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::rename(dir.path().join("script"), path).unwrap();
+    let text = format!("#!/bin/sh\nHERE={}\n{script}\n", dir.path().display());
+    // Written by another process: a file this one has open for writing, or a child it is just
+    // starting in another test, cannot be run.
+    let mut install = std::process::Command::new("install")
+        .args(["-m", "755", "/dev/stdin"])
+        .arg(dir.path().join("git"))
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut install.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    assert!(install.wait().unwrap().success());
     dir
 }
 
@@ -109,15 +114,10 @@ async fn pids(file: &Path) -> Vec<String> {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_time_limit_ends_the_whole_group_even_when_it_ignores_term() {
-    let dir = fake("trap '' TERM; sleep 60 & echo $! >> $1; echo $$ >> $1; wait; sleep 60");
+    let dir = fake(
+        "trap '' TERM; sleep 60 & echo $! >> $HERE/pids; echo $$ >> $HERE/pids; wait; sleep 60",
+    );
     let file = dir.path().join("pids");
-    // The script's first argument comes after our settings.
-    let script = fs::read_to_string(dir.path().join("git")).unwrap();
-    fs::write(
-        dir.path().join("git"),
-        script.replace("$1", &file.display().to_string()),
-    )
-    .unwrap();
     let program = program(&dir, &[], Duration::from_millis(500));
     let error = program.command("x").run().await.err().unwrap();
     assert!(matches!(error, GitError::TimedOut { .. }), "{error}");
@@ -129,14 +129,10 @@ async fn the_time_limit_ends_the_whole_group_even_when_it_ignores_term() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_dropped_run_ends_the_whole_group_and_keeps_the_lock_until_then() {
-    let dir = fake("trap 'sleep 0.3; exit' TERM; sleep 60 & echo $! >> $1; echo $$ >> $1; wait");
+    let dir = fake(
+        "trap 'sleep 0.3; exit' TERM; sleep 60 & echo $! >> $HERE/pids; echo $$ >> $HERE/pids; wait",
+    );
     let file = dir.path().join("pids");
-    let script = fs::read_to_string(dir.path().join("git")).unwrap();
-    fs::write(
-        dir.path().join("git"),
-        script.replace("$1", &file.display().to_string()),
-    )
-    .unwrap();
     let program = program(&dir, &[], LONG);
     let locks = Locks::default();
     let mirror = dir.path().join("r.git");

@@ -44,7 +44,8 @@ impl Remote {
             return refuse("must be a URL, user@host: or an absolute path");
         }
         let mut base = base.to_owned();
-        if !base.ends_with('/') && !(base.ends_with(':') && is_scp_like(&base)) {
+        let joined = base.ends_with('/') || (base.ends_with(':') && is_scp_like(&base));
+        if !joined {
             base.push('/');
         }
         let http = base.starts_with("https://") || base.starts_with("http://");

@@ -137,19 +137,19 @@ fn has(text: &str, patterns: &[&str]) -> bool {
 
 /// Finds the lock file that git, or gix, could not create because it is there already.
 pub(crate) fn lock_in_the_way(text: &str) -> Option<PathBuf> {
-    let of_git = text.lines().find_map(|line| {
+    let from_git = text.lines().find_map(|line| {
         let rest = line.split_once("nable to create '")?.1;
         let (path, rest) = rest.rsplit_once('\'')?;
         rest.contains("File exists").then_some(path)
     });
-    let of_gix = || {
+    let from_library = || {
         let rest = text.split_once("The lockfile at \"")?.1;
         Some(rest.split_once("\" might need")?.0)
     };
-    of_git
-        .or_else(of_gix)
-        .filter(|path| path.ends_with(".lock"))
+    from_git
+        .or_else(from_library)
         .map(PathBuf::from)
+        .filter(|path| path.extension().is_some_and(|ending| ending == "lock"))
 }
 
 /// Keeps the lines that say what went wrong, on one line, without hints and progress.

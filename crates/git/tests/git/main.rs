@@ -1,0 +1,16 @@
+//! The crate against real git: remotes in directories and behind a small HTTP server.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something it needs fails"
+)]
+
+mod bed;
+mod commits;
+mod http;
+mod http_backend;
+mod mirrors;
+mod pushes;
+mod saving;
+mod workspaces;
+mod wounds;
