@@ -86,7 +86,19 @@ fn a_pull_request_is_opened_found_and_counts_its_files_with_git() {
     assert_eq!(found("state=closed"), 0);
     assert!(world.github.close("acme", "app", 1));
     assert_eq!((found("state=open"), found("state=closed")), (0, 1));
+}
 
+#[test]
+fn a_pull_request_is_shown_by_its_number_with_its_files() {
+    let world = World::new();
+    let files = [
+        ("a.txt", "1\n2\n"),
+        ("b.txt", "x\n"),
+        ("README.md", "new\n"),
+    ];
+    world.repo.branch("feature/x", "main", &files).unwrap();
+    world.open("feature/x").expect(201).unwrap();
+    assert!(world.github.close("acme", "app", 1));
     let one = world
         .client
         .get("/repos/Acme/app/pulls/1")

@@ -135,7 +135,7 @@ pub(crate) fn parse(argv: &[String]) -> Result<Args, String> {
             let (names, takes) = FLAGS
                 .iter()
                 .find(|(names, _)| names.contains(&name))
-                .ok_or_else(|| format!("error: unknown option '{name}'"))?;
+                .ok_or_else(|| format!("error: unknown option '{word}'"))?;
             let is_value = |next: &&str| !next.starts_with('-') || next.len() == 1;
             let mut values: Vec<&str> = inline.into_iter().collect();
             match takes {
@@ -185,7 +185,9 @@ fn set(args: &mut Args, names: &[&str], values: &[&str]) -> Result<(), String> {
         "--disallowed-tools" => args.disallowed.extend(names_of_tools(values)),
         "--tools" if one != "default" => args.tools = Some(names_of_tools(values)),
         "--max-turns" => {
-            let turns = one.parse().map_err(|_| bad_choice(name, one, "a number"))?;
+            let turns = one.parse().map_err(|_| {
+                format!("error: option '--max-turns <turns>' argument '{one}' is invalid. must be a number")
+            })?;
             args.max_turns = Some(turns);
         }
         "--output-format" => args.output = output(one)?,
@@ -270,7 +272,9 @@ pub(crate) fn check(args: &Args) -> Result<(), String> {
         return Err("Error: Invalid session ID. Must be a valid UUID.".into());
     }
     if args.session_id.is_some() && (args.resume.is_some() || args.continue_last) && !args.fork {
-        return Err("Error: --session-id can only be used with --continue or --resume if --fork-session is also specified.".into());
+        return Err(
+            "Error: --session-id with --continue or --resume also needs --fork-session.".into(),
+        );
     }
     if let Some(value) = args.resume.as_deref().filter(|id| !is_uuid(id)) {
         return Err(format!(

@@ -10,6 +10,8 @@ use crate::clock;
 
 /// How long a survivor lives where nobody ends it.
 const LIFE_SECONDS: u64 = 120;
+/// The same for the fork loop, which leaves a dead process behind for every generation.
+const FORK_LIFE_SECONDS: u64 = 30;
 /// How long one generation of the fork loop lives.
 const GENERATION: Duration = Duration::from_millis(20);
 
@@ -18,7 +20,12 @@ pub(crate) const KINDS: [&str; 6] = ["setsid", "nohup", "stubborn", "fork", "hol
 
 /// Starts one; where a file is named, its process ids are appended to it.
 pub(crate) fn start(kind: &str, file: Option<&str>) {
-    let until = clock::unix_seconds().unsigned_abs() + LIFE_SECONDS;
+    let life = if kind == "fork" {
+        FORK_LIFE_SECONDS
+    } else {
+        LIFE_SECONDS
+    };
+    let until = clock::unix_seconds().unsigned_abs() + life;
     let mut command = again(kind, until, file.unwrap_or(""));
     if kind != "hold" {
         command.stdout(Stdio::null()).stderr(Stdio::null());
