@@ -5,19 +5,23 @@
 //!
 //! - [`repo`]: bare repositories with some history.
 //! - [`git_http`], [`git_ssh`]: the same repositories behind a token or a key.
+//! - [`git_shim`]: a git that stops where a test wants it to.
 //! - [`github`]: pull requests on top of them.
 //! - [`callback`]: a receiver of callbacks that checks their signatures.
 //! - [`messages_api`]: what the real Claude Code CLI talks to.
 //! - [`server`]: an `agent-server` process in a clean environment.
+//! - [`job`]: what is sent to it, and what must not be left of it.
 //! - [`http_server`], [`client`], [`fault`], [`process`]: what the others stand on.
 
 pub mod callback;
 pub mod client;
 pub mod fault;
 pub mod git_http;
+pub mod git_shim;
 pub mod git_ssh;
 pub mod github;
 pub mod http_server;
+pub mod job;
 pub mod messages_api;
 pub mod process;
 pub mod repo;
