@@ -14,7 +14,7 @@ pub enum GitError {
     Config(String),
     /// The `git` program could not be started.
     #[error("cannot run git: {0}")]
-    Spawn(#[source] io::Error),
+    Spawn(io::Error),
     /// The branch asked for clashes with one that exists.
     #[error("branch {existing} exists already")]
     BranchExists {
@@ -88,15 +88,14 @@ pub enum GitError {
         message: String,
     },
     /// A file or directory could not be worked on.
-    #[error("cannot {what} {}", path.display())]
+    #[error("cannot {what} {}: {cause}", path.display())]
     Io {
         /// What was tried.
         what: &'static str,
         /// The file or directory.
         path: PathBuf,
         /// Why it failed.
-        #[source]
-        source: io::Error,
+        cause: io::Error,
     },
     /// A repository on our disk could not be read.
     #[error("cannot read the repository: {0}")]
@@ -139,15 +138,15 @@ impl GitError {
     }
 
     /// Wraps a failed file operation; a full disk keeps its own name.
-    pub(crate) fn io(what: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
-        match source.kind() {
+    pub(crate) fn io(what: &'static str, path: impl Into<PathBuf>, cause: io::Error) -> Self {
+        match cause.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::DiskFull { verb: what }
             }
             _ => Self::Io {
                 what,
                 path: path.into(),
-                source,
+                cause,
             },
         }
     }
@@ -155,12 +154,8 @@ impl GitError {
 
 impl From<GitError> for MirrorError {
     fn from(error: GitError) -> Self {
-        let mut message = error.to_string();
-        if let Some(source) = std::error::Error::source(&error) {
-            message = format!("{message}: {source}");
-        }
         Self {
-            message,
+            message: error.to_string(),
             class: error.class(),
         }
     }

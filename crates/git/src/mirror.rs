@@ -97,10 +97,12 @@ impl Git {
         let mirror = self.mirror_path(repo);
         let begun = unfinished(&mirror);
         let config = config_text(&self.remote_url(repo), self.identity().await?);
-        let fresh = begun.clone();
+        let (fresh, aside) = (begun.clone(), mirror.clone());
         blocking_under(Arc::clone(lock), move || {
-            // Left by a clone that was killed: we hold the lock, so nobody is at work on it.
+            // Left by a clone or a removal that was killed: we hold the lock, so nobody is at
+            // work on it.
             trash::delete(&fresh)?;
+            trash::empty(&aside)?;
             write_skeleton(&fresh, &config)
         })
         .await?;

@@ -77,15 +77,22 @@ impl Refs {
                 found.push(name.to_owned());
             }
         }
+        for (name, _) in self.below(&format!("{space}{branch}/"))? {
+            found.extend(name.strip_prefix(space).map(str::to_owned));
+        }
+        Ok(found)
+    }
+
+    /// The full names and commits of all refs below `space`, which ends in a slash.
+    pub(crate) fn below(&self, space: &str) -> Result<Vec<(String, CommitId)>, GitError> {
         let platform = self.0.references().map_err(|error| broken(&error))?;
-        let below = format!("{space}{branch}/");
-        let below = platform
-            .prefixed(below.as_str())
-            .map_err(|error| broken(&error))?;
-        for reference in below {
+        let mut found = Vec::new();
+        for reference in platform.prefixed(space).map_err(|error| broken(&error))? {
             let reference = reference.map_err(|error| broken(&error))?;
             let name = reference.name().as_bstr().to_string();
-            found.extend(name.strip_prefix(space).map(str::to_owned));
+            if let Some(commit) = self.commit(&name)? {
+                found.push((name, commit));
+            }
         }
         Ok(found)
     }
@@ -218,6 +225,7 @@ fn broken(error: &(impl std::fmt::Display + std::fmt::Debug)) -> GitError {
     let all = format!("{error:?}");
     match verdict::lock_in_the_way(&all) {
         Some(path) => GitError::Locked { path },
+        None if all.contains("No space left on device") => GitError::DiskFull { verb: "refs" },
         None => GitError::Repository(verdict::shortened(&format!("{error}: {all}"))),
     }
 }

@@ -142,6 +142,7 @@ pub(crate) fn unregister(workspace: &Workspace) -> Result<(), GitError> {
     if made_for_it && !others(workspace).any(|other| other.holds(&branch)) {
         Refs::open(workspace.mirror())?.delete(&branch)?;
     }
+    sweep(workspace)?;
     trash::set_aside(&workspace.path)?;
     trash::delete(&workspace.save_index())?;
     trash::delete(&admin)
@@ -157,10 +158,8 @@ fn make_room(workspace: &Workspace, refs: &Refs) -> Result<(), GitError> {
         }
         let name = format!("{LOCAL}{existing}");
         if let Some(commit) = refs.commit(&name)? {
-            refs.set(&format!("refs/agent/left/{commit}"), &commit)?;
-            tracing::info!(branch = existing, %commit, "a branch without a job makes room");
+            set_aside(refs, &name, &commit)?;
         }
-        refs.delete(&name)?;
     }
     // Nobody's branch yet, but some job is about to make it.
     let wanted = workspace.branch.full_ref();
@@ -170,6 +169,33 @@ fn make_room(workspace: &Workspace, refs: &Refs) -> Result<(), GitError> {
         }),
         None => Ok(()),
     }
+}
+
+/// Once no job is at work in a mirror, takes away the branches its agents have made besides
+/// their own: a later agent would take them for the remote's.
+fn sweep(workspace: &Workspace) -> Result<(), GitError> {
+    if !workspace.mirror.exists() || others(workspace).next().is_some() {
+        return Ok(());
+    }
+    let refs = Refs::open(workspace.mirror())?;
+    let own = workspace.branch.full_ref();
+    for (name, commit) in refs.below(LOCAL)? {
+        if name != own {
+            set_aside(&refs, &name, &commit)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a branch that belongs to no job. Its commit stays, under its own id, unless it is one
+/// of the remote's.
+fn set_aside(refs: &Refs, name: &str, commit: &CommitId) -> Result<(), GitError> {
+    let known = refs.below(REMOTE)?.iter().any(|(_, tip)| tip == commit);
+    if !known {
+        refs.set(&format!("refs/agent/left/{commit}"), commit)?;
+    }
+    tracing::info!(branch = name, %commit, "a branch without a job is taken away");
+    refs.delete(name)
 }
 
 /// The administrative directory of another worktree of the same mirror.

@@ -122,8 +122,16 @@ async fn a_branch_without_a_job_makes_room_and_is_kept() {
     git(tree, &["checkout", "--quiet", "-b", "side"]);
     git(tree, &["commit", "--quiet", "--allow-empty", "-m", "aside"]);
     let commit = git(tree, &["rev-parse", "HEAD"]);
+    git(tree, &["branch", "at-the-base", "HEAD^"]);
     remove(&bed, 1, "x").await;
+    let branches = git(&bed.mirror(), &["for-each-ref", "refs/heads", "refs/agent"]);
+    assert_eq!(
+        branches,
+        format!("{commit} commit\trefs/agent/left/{commit}")
+    );
     bed.workspace(2, "side/by/side").await;
+    remove(&bed, 2, "side/by/side").await;
+    bed.workspace(3, "side/by").await;
     let kept = format!("refs/agent/left/{commit}");
     assert_eq!(git(&bed.mirror(), &["rev-parse", &kept]), commit);
 }
