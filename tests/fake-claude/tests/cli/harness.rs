@@ -259,6 +259,14 @@ pub fn kill(pid: i32) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
 }
 
+/// Whether a process has a handler for a signal.
+pub fn catches(pid: i32, signal: rustix::process::Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = u64::from_str_radix(mask.unwrap().trim(), 16).unwrap();
+    mask & (1 << (signal.as_raw() - 1)) != 0
+}
+
 /// The session a process belongs to.
 pub fn session_of(pid: i32) -> i32 {
     let pid = rustix::process::Pid::from_raw(pid);
