@@ -34,7 +34,18 @@ pub(crate) struct Changed {
 
 impl Engine {
     /// Applies `event` to a job and stores the result; durable when it returns.
+    ///
+    /// Goes on when the caller is dropped: between storing a change and waking whoever has to
+    /// know of it nothing may come in between.
     pub(crate) async fn change(&self, id: JobId, event: Event) -> Result<Changed, ChangeError> {
+        let engine = self.clone();
+        let changing = self.spawn(async move { engine.change_here(id, event).await });
+        changing
+            .await
+            .unwrap_or(Err(ChangeError::Engine(EngineError::Interrupted)))
+    }
+
+    async fn change_here(&self, id: JobId, event: Event) -> Result<Changed, ChangeError> {
         for _ in 0..ROUNDS_MAX {
             let found = self.inner.store.job(id).await.map_err(ChangeError::from)?;
             let before = found.ok_or(EngineError::JobNotFound)?.job;

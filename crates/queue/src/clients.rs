@@ -104,12 +104,16 @@ impl Engine {
         if !remove_repo {
             return Ok(false);
         }
-        match self.inner.mirrors.remove(&client.repo).await {
-            Ok(removed) => Ok(removed),
-            Err(error) => {
-                tracing::warn!(client.repo = %client.repo, %error, "mirror not removed");
+        // The client is gone by now, so its mirror must go even if the caller hangs up.
+        let mirrors = Arc::clone(&self.inner.mirrors);
+        let removal = self.spawn(async move { mirrors.remove(&client.repo).await });
+        match removal.await {
+            Ok(Ok(removed)) => Ok(removed),
+            Ok(Err(error)) => {
+                tracing::warn!(client.id = %id, %error, "mirror not removed");
                 Ok(false)
             }
+            Err(_) => Err(EngineError::Interrupted),
         }
     }
 
@@ -119,7 +123,7 @@ impl Engine {
         let mut fetches = Vec::new();
         for client in self.inner.store.clients().await? {
             let (gate, mirrors) = (Arc::clone(&gate), Arc::clone(&self.inner.mirrors));
-            fetches.push(self.inner.tasks.spawn(async move {
+            fetches.push(self.spawn(async move {
                 let _place = gate.acquire().await;
                 let error = mirrors
                     .fetch(&client.repo)
@@ -151,7 +155,7 @@ impl Engine {
 
     async fn clone_for(&self, client: &Client) -> Option<String> {
         let (mirrors, repo) = (Arc::clone(&self.inner.mirrors), client.repo.clone());
-        let clone = self.inner.tasks.spawn(async move {
+        let clone = self.spawn(async move {
             let result = mirrors.ensure(&repo).await;
             if let Err(error) = &result {
                 tracing::warn!(client.repo = %repo, %error, "clone failed");

@@ -9,7 +9,9 @@ use std::time::Duration;
 use agent_domain::{AgentHealth, Clock, Ending, Ids, JobId, Mirrors, Reason, TranscriptReader};
 use agent_storage::Store;
 use agent_webhook::{Cidr, Sender};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -89,7 +91,11 @@ pub(crate) struct Inner {
     pub(crate) agent: Mutex<AgentSeen>,
     pub(crate) draining: AtomicBool,
     pub(crate) stop: CancellationToken,
-    pub(crate) tasks: TaskTracker,
+    /// Background work of every kind; see [`Engine::spawn`].
+    tasks: TaskTracker,
+    /// The runtime the engine was started in. Callers come from runtimes of their own, which may
+    /// end before the engine does.
+    runtime: Handle,
 }
 
 /// What is known of the CLI and its login.
@@ -129,6 +135,7 @@ impl Engine {
             draining: AtomicBool::new(false),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            runtime: Handle::current(),
         };
         let engine = Self {
             inner: Arc::new(inner),
@@ -161,6 +168,21 @@ impl Engine {
                 "background work did not end in time; it is taken up again at the next start"
             );
         }
+    }
+
+    /// Starts work that goes on when its caller has gone; [`Engine::stop`] waits for it.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.inner.tasks.spawn_on(work, &self.inner.runtime)
+    }
+
+    /// As [`Engine::spawn`], for work that blocks its thread.
+    pub(crate) fn spawn_blocking(&self, work: impl FnOnce() + Send + 'static) {
+        self.inner
+            .tasks
+            .spawn_blocking_on(work, &self.inner.runtime);
     }
 
     /// Notes what a run's end says about the login: presence of credentials is no proof that they

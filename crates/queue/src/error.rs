@@ -57,6 +57,9 @@ pub enum EngineError {
     /// Storage failed.
     #[error("Storage failed: {0}")]
     Storage(#[source] StoreError),
+    /// The work was broken off; whether it was done is not known.
+    #[error("The request was interrupted; look before trying again")]
+    Interrupted,
     /// The same row was changed by others too many times in a row.
     #[error("Job is being changed by others; try again")]
     Contended,
@@ -74,7 +77,7 @@ impl EngineError {
             | Self::JobUnfinished(_) => Class::Conflict,
             // The specification answers 400, not 409, when an ended job is cancelled.
             Self::Field { .. } | Self::JobEnded(_) => Class::Invalid,
-            Self::Draining | Self::Contended => Class::Unavailable,
+            Self::Draining | Self::Contended | Self::Interrupted => Class::Unavailable,
             Self::Log(_) => Class::Bug,
             Self::Storage(error) => error.class(),
         }
@@ -96,6 +99,7 @@ impl EngineError {
             Self::Storage(error) if error.class() == Class::Unavailable => "storage_unavailable",
             Self::Storage(_) => "storage_failed",
             Self::Contended => "contended",
+            Self::Interrupted => "interrupted",
         }
     }
 

@@ -50,7 +50,7 @@ impl Engine {
         self.job(id).await?;
         let (sender, receiver) = mpsc::channel(AHEAD);
         let engine = self.clone();
-        self.inner.tasks.spawn(async move {
+        self.spawn(async move {
             let stopped = engine.inner.stop.clone();
             tokio::select! {
                 () = stopped.cancelled() => {}

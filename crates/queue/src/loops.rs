@@ -10,5 +10,5 @@ use crate::outbox;
 
 /// Starts every loop.
 pub(crate) fn spawn(engine: &Engine) {
-    engine.inner.tasks.spawn(outbox::relay(engine.clone()));
+    engine.spawn(outbox::relay(engine.clone()));
 }

@@ -34,7 +34,7 @@ impl Engine {
             .map(|n| (n, self.log_path(job.id, n)))
             .collect();
         let transcript = (!raw).then(|| Arc::clone(&self.inner.transcript));
-        self.inner.tasks.spawn_blocking(move || {
+        self.spawn_blocking(move || {
             for (attempt, path) in files {
                 let mut out = Outbox {
                     attempt,

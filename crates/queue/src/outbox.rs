@@ -83,17 +83,15 @@ async fn send_due(
         if !in_flight.begin(due.id) {
             continue;
         }
-        let (engine, in_flight, places) =
-            (engine.clone(), Arc::clone(in_flight), Arc::clone(places));
-        let tracker = engine.inner.tasks.clone();
-        tracker.spawn(async move {
+        let (own, in_flight, places) = (engine.clone(), Arc::clone(in_flight), Arc::clone(places));
+        engine.spawn(async move {
             let _place = places.acquire().await;
             let id = due.id;
-            if let Err(error) = deliver(&engine, due).await {
+            if let Err(error) = deliver(&own, due).await {
                 tracing::error!(delivery.id = %id, %error, "callback's outcome not written down");
             }
             in_flight.end(id);
-            engine.inner.outbox.notify_one();
+            own.inner.outbox.notify_one();
         });
     }
     Ok(())

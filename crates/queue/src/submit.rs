@@ -165,11 +165,18 @@ impl Engine {
         };
         let id = job.id;
         let create_client = is_new.then(|| client.clone());
-        let created = self
-            .inner
-            .store
-            .create_job(NewJob { job, create_client })
-            .await;
+        let engine = self.clone();
+        // Goes on when the caller hangs up: a job that is stored must also be announced.
+        let storing = self.spawn(async move {
+            let created = engine
+                .inner
+                .store
+                .create_job(NewJob { job, create_client })
+                .await;
+            engine.inner.ready.notify_waiters();
+            created
+        });
+        let created = storing.await.map_err(|_| EngineError::Interrupted)?;
         let created = created.map_err(|error| match error {
             StoreError::BranchHeld(job) => EngineError::BranchHeld {
                 branch: branch.to_string(),
@@ -177,7 +184,6 @@ impl Engine {
             },
             other => other.into(),
         })?;
-        self.inner.ready.notify_waiters();
         let (client_id, position) = (created.client_id, created.position);
         Ok(Accepted {
             id,

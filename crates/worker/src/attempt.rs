@@ -113,10 +113,12 @@ impl Attempt<'_> {
         let request = self.prepare().await?;
         match self.parts.runner.start(request).await {
             Ok(run) => self.watch(run).await,
-            Err(error) => Ok(RunEnd {
-                spawn_error: Some(error.to_string()),
-                ..RunEnd::default()
-            }),
+            // An agent that cannot be started is the end of a run; this is a supervisor that
+            // cannot, or was killed before the agent was started.
+            Err(error) => Err(Ending::Lost {
+                error: error.to_string(),
+            }
+            .into()),
         }
     }
 
@@ -235,7 +237,7 @@ impl Attempt<'_> {
                 .await
                 .is_err()
             {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::{attempt, health};
 
 /// How long one claim waits for work before it asks anew.
-const CLAIM_WAIT: Duration = Duration::from_secs(60);
+const CLAIM_WAIT: Duration = Duration::from_mins(1);
 /// Pause after a claim that failed.
 const CLAIM_PAUSE: Duration = Duration::from_secs(1);
 

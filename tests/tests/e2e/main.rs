@@ -1,0 +1,26 @@
+//! The whole server as its users meet it: both binaries as processes, real git over real
+//! transports, the fake CLI, a fake GitHub, a receiver of callbacks.
+
+use serde_json::{Value, json};
+
+mod admin;
+mod callbacks;
+mod cancel;
+mod github;
+mod jobs;
+mod limits;
+mod recovery;
+mod secrets;
+mod shutdown;
+mod specification;
+mod ssh;
+
+/// A job of `acme/site` whose agent does what `script` says.
+fn scripted(branch: &str, script: &str) -> Value {
+    json!({
+        "githubOrg": "acme",
+        "githubRepo": "site",
+        "branchName": branch,
+        "prompt": format!("Do it.\n```fake\n{script}\n```\n"),
+    })
+}
