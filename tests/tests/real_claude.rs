@@ -14,12 +14,10 @@ const CONTENT: &str = "Grüße from the model.\nTwo lines.\n";
 /// Keeps the CLI from calling anyone but the API it is pointed at.
 const QUIET: &str = "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC";
 
-fn real_claude() -> Option<PathBuf> {
-    let path = std::env::var_os("REAL_CLAUDE").map(PathBuf::from);
-    if path.is_none() {
-        eprintln!("NOT TESTED: REAL_CLAUDE does not name the CLI's binary");
-    }
-    path
+fn real_claude() -> PathBuf {
+    let path = std::env::var_os("REAL_CLAUDE");
+    path.expect("REAL_CLAUDE must name the CLI's binary; cargo xtask test --real-claude does")
+        .into()
 }
 
 fn events(output: &Output) -> Vec<Value> {
@@ -31,7 +29,7 @@ fn events(output: &Output) -> Vec<Value> {
 
 #[test]
 fn the_stand_in_for_the_api_is_good_enough_for_the_real_cli() {
-    let Some(claude) = real_claude() else { return };
+    let claude = real_claude();
     let api = MessagesApi::writing("notes/from model.txt", CONTENT, "I wrote the note.").unwrap();
     let dir = tempfile::tempdir().unwrap();
     let output = Command::new(claude)
@@ -73,7 +71,7 @@ fn the_stand_in_for_the_api_is_good_enough_for_the_real_cli() {
 
 #[test]
 fn a_job_of_the_server_runs_the_real_cli_and_pushes_what_it_wrote() {
-    let Some(claude) = real_claude() else { return };
+    let claude = real_claude();
     let api = MessagesApi::writing("notes/from model.txt", CONTENT, "I wrote the note.").unwrap();
     let server = Builder::new()
         .unwrap()

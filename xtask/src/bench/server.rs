@@ -21,6 +21,17 @@ pub(crate) const TOKEN: &str = "bench-0123456789abcdef0123456789";
 /// A server that is not ready, or not gone, after this long is broken.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Who commits; and no tidying up behind a command, which the server keeps git from, too: the
+/// floor is to be as low as it can be.
+const GIT_CONFIG: &str = "[user]
+    name = Bench
+    email = bench@example.com
+[gc]
+    auto = 0
+[maintenance]
+    auto = false
+";
+
 /// A running server. Dropping it ends it, and every process that belongs to its directory.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -149,11 +160,10 @@ impl Drop for Server {
     }
 }
 
-/// Makes `root` a home directory in which git knows who commits.
+/// Makes `root` a home directory with git's settings.
 pub(crate) fn prepare_home(root: &Path) -> Result<()> {
     fs::create_dir_all(root)?;
-    let identity = "[user]\n\tname = Bench\n\temail = bench@example.com\n";
-    Ok(fs::write(root.join("gitconfig"), identity)?)
+    Ok(fs::write(root.join("gitconfig"), GIT_CONFIG)?)
 }
 
 /// Gives a command the same small environment, for the server and for what it is compared with:
@@ -166,6 +176,8 @@ pub(crate) fn environment<'a>(command: &'a mut Command, root: &Path) -> &'a mut 
         .env("LC_ALL", "C.UTF-8")
         .env("GIT_CONFIG_GLOBAL", root.join("gitconfig"))
         .env("GIT_CONFIG_NOSYSTEM", "1")
+        // The stand-in for the CLI asks for a login as the real one does; any key is one.
+        .env("ANTHROPIC_API_KEY", "none")
 }
 
 fn listening_at(stdout: ChildStdout) -> Result<SocketAddr> {
