@@ -46,13 +46,16 @@ fn start_logging(settings: &Settings) -> anyhow::Result<()> {
     use tracing_subscriber::EnvFilter;
     // How the HTTP library starts its threads is of no use to an operator.
     let filter = format!("{},actix_server=warn", settings.log_level);
-    let filter =
-        EnvFilter::try_new(filter).context("LOG_LEVEL must be debug, info, warn or error")?;
+    let filter = EnvFilter::try_new(filter).context("LOG_LEVEL")?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    if settings.log_format == "json" { log.json().init() } else { log.init() }
+    if settings.log_format == "json" {
+        log.json().init()
+    } else {
+        log.init()
+    }
     Ok(())
 }
 
