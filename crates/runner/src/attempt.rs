@@ -180,7 +180,7 @@ impl Attempt {
             known.extend(record.strays);
         }
         let mut tree = Tree::orphaned(self.name.clone(), &known);
-        let left = tree.end(|| {}).await;
+        let left = tree.end(|| None).await;
         let left = left.map_err(RunnerError::io("cannot list the processes"))?;
         for process in left {
             tracing::warn!(

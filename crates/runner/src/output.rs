@@ -1,6 +1,6 @@
 //! What becomes of the agent's output: into the log, past the observer, its end kept.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,7 +151,7 @@ impl Output {
                 retry: Instant::now() + RETRY,
             };
         }
-        tracing::error!(%error, "the log cannot be written");
+        complain(&format!("the log cannot be written: {error}"));
         self.log.give_up();
         State::Broken
     }
@@ -171,11 +171,16 @@ impl Output {
         }
         // A sync that fails cannot be repeated to any effect, and the bytes are with the system.
         if let Err(error) = self.log.sync() {
-            tracing::error!(%error, "the log cannot be synced");
+            complain(&format!("the log cannot be synced: {error}"));
         }
         let length = self.log.length();
         (length, self.observer.into_summary(), self.tail.text())
     }
+}
+
+/// Leaves word in the attempt's directory, where the supervisor's standard error goes.
+pub(crate) fn complain(text: &str) {
+    writeln!(io::stderr(), "{text}").ok();
 }
 
 /// Whether an error goes away when someone makes room.

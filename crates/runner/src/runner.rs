@@ -126,10 +126,10 @@ impl Runner {
         let attempt = self.attempt(request.job, request.attempt);
         attempt.create()?;
         let started = self.launch(&attempt, &request).await;
-        if started.is_err() {
-            // Ends what may have been started before it went wrong.
-            attempt.look().await?;
-            attempt.remove()?;
+        // Ends what may have been started before it went wrong; if that fails too, the directory
+        // stays for whoever looks next.
+        if started.is_err() && attempt.look().await.is_ok() {
+            attempt.remove().ok();
         }
         started
     }

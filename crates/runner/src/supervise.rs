@@ -36,8 +36,7 @@ pub fn supervise(clock: Arc<dyn Clock>) -> ExitCode {
     match begin(clock) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Standard error is a file in the attempt's directory, for whoever looks into it.
-            writeln!(io::stderr(), "{error}").ok();
+            output::complain(&error.to_string());
             answer(&Answer::Refused(error.to_string()));
             ExitCode::FAILURE
         }
@@ -66,7 +65,9 @@ fn begin(clock: Arc<dyn Clock>) -> io::Result<()> {
         mark: spec.mark.clone(),
         strays: Vec::new(),
     };
-    record::write(Path::new("."), SUPERVISOR, &record)?;
+    record::update(Path::new("."), SUPERVISOR, &record)?;
+    // After a loss of power it only matters that the record is there, not what it says.
+    File::open(".")?.sync_all()?;
     File::open("..")?.sync_all()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -121,14 +122,14 @@ async fn run(
             answer_ready(&record);
             feed(&mut agent, &spec.prompt);
             let output = Output::new(clock, log, lengths);
-            let supervision = Supervision::new(spec, output, record, pid);
-            let stream = ProcessChunkStream::from(agent);
             let inbox = Inbox {
-                stream,
+                stream: ProcessChunkStream::from(agent),
                 commands,
                 children,
             };
-            supervision.run(inbox).await
+            Supervision::new(spec, inbox, output, record, pid)
+                .run()
+                .await
         }
     };
     write_exit(&exit).await

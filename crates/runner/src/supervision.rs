@@ -28,7 +28,7 @@ use crate::tree::{self, Tree};
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long the pipes of killed processes may stay open.
 const AFTER_KILL: Duration = Duration::from_millis(500);
-/// How long an agent may stay that no signal ends.
+/// How long an agent is still waited for that no signal has ended.
 const AFTER_FAILED_KILL: Duration = Duration::from_secs(5);
 
 /// How far the ending of the agent has come.
@@ -42,6 +42,7 @@ enum Step {
 
 /// Watches over one agent.
 pub(crate) struct Supervision {
+    inbox: Inbox,
     output: Output,
     record: SupervisorRecord,
     agent: i32,
@@ -51,7 +52,7 @@ pub(crate) struct Supervision {
     idle_timeout: Option<Duration>,
     stop: Option<Stop>,
     step: Step,
-    status: Option<ExitStatus>,
+    exit_code: Option<i32>,
     over: bool,
     wall_at: Option<Instant>,
     heard_at: Instant,
@@ -72,12 +73,14 @@ pub(crate) struct Inbox {
 impl Supervision {
     pub(crate) fn new(
         spec: &Spec<'_>,
+        inbox: Inbox,
         output: Output,
         record: SupervisorRecord,
         agent: i32,
     ) -> Self {
         let now = Instant::now();
         Self {
+            inbox,
             output,
             record,
             agent,
@@ -87,7 +90,7 @@ impl Supervision {
             idle_timeout: spec.idle_timeout,
             stop: None,
             step: Step::Running,
-            status: None,
+            exit_code: None,
             over: false,
             wall_at: spec.timeout.and_then(|limit| now.checked_add(limit)),
             heard_at: now,
@@ -99,27 +102,29 @@ impl Supervision {
     }
 
     /// Runs until the agent and all it has started are gone and its output is safe.
-    pub(crate) async fn run(mut self, mut inbox: Inbox) -> ExitRecord {
+    pub(crate) async fn run(mut self) -> ExitRecord {
         while !self.over {
             let due = self.due();
             let listens = !self.output.is_blocked();
             tokio::select! {
-                item = inbox.stream.next(), if listens => self.hear(item, &mut inbox.stream),
-                Some(command) = inbox.commands.recv() => self.obey(command).await,
-                _ = inbox.children.recv() => self.take_note(&mut inbox.stream),
+                item = self.inbox.stream.next(), if listens => self.hear(item),
+                Some(command) = self.inbox.commands.recv() => self.obey(command).await,
+                _ = self.inbox.children.recv() => self.take_note(),
                 () = sleep_until(due) => self.keep_time().await,
             }
         }
-        self.close(&mut inbox.stream).await
+        self.close().await
     }
 
     /// Takes in what the agent has written, as much as is there, and writes it in one go.
-    fn hear(&mut self, item: Option<Item<Bytes>>, stream: &mut ProcessChunkStream) {
+    fn hear(&mut self, item: Option<Item<Bytes>>) {
         let mut next = Some(item);
         while let Some(item) = next {
             match item {
                 Some(Item::Done(status)) => {
-                    self.status = status.ok().or(self.status);
+                    // Where it is unknown here, we have collected it ourselves.
+                    let code = status.ok().and_then(code);
+                    self.exit_code = self.exit_code.or(code);
                     self.over = true;
                     break;
                 }
@@ -132,7 +137,7 @@ impl Supervision {
             next = if self.output.is_large() {
                 None
             } else {
-                stream.next().now_or_never()
+                self.inbox.stream.next().now_or_never()
             };
         }
         self.heard_at = Instant::now();
@@ -140,7 +145,7 @@ impl Supervision {
     }
 
     async fn obey(&mut self, command: Command) {
-        if self.status.is_some() {
+        if self.exit_code.is_some() {
             // It has ended by itself; there is only no more reason to wait for the rest.
             self.leave_at = self.leave_at.map(|_| Instant::now());
         } else if command == Command::Cancel && self.step == Step::Running {
@@ -151,45 +156,28 @@ impl Supervision {
         }
     }
 
-    /// Some child has changed: notes the agent's end, collects orphans.
-    fn take_note(&mut self, stream: &mut ProcessChunkStream) {
-        if self.status.is_none() {
-            let child = stream.child_mut();
-            self.status = child.and_then(|child| child.try_wait().ok().flatten());
-            if self.status.is_some() {
-                let wait = match self.step {
-                    Step::Killed => AFTER_KILL,
-                    Step::Running | Step::Interrupted | Step::Terminated => self.ladder.drain,
-                };
-                self.leave_at = Some(Instant::now() + wait);
-            }
+    /// Some child has ended: the agent, or an orphan that was handed to us.
+    fn take_note(&mut self) {
+        let ran = self.exit_code.is_none();
+        self.exit_code = self.exit_code.or(tree::reap(self.agent));
+        if ran && self.exit_code.is_some() {
+            self.leave_at = Some(Instant::now() + self.ladder.drain);
         }
-        self.reap();
-    }
-
-    fn reap(&self) {
-        tree::reap(self.status.is_none().then_some(self.agent));
     }
 
     /// The next moment at which something is to be done.
     fn due(&self) -> Option<Instant> {
         let blocked = self.output.is_blocked();
-        let mut due = [
+        let lives = self.exit_code.is_none();
+        let runs = lives && self.step == Step::Running;
+        let due = [
             Some(self.look_at),
             self.output.due(),
-            None,
-            None,
-            None,
-            None,
+            self.wall_at.filter(|_| runs),
+            self.idle_at().filter(|_| runs && !blocked),
+            self.step_at.filter(|_| lives),
+            self.leave_at.filter(|_| !blocked),
         ];
-        if self.status.is_none() {
-            if self.step == Step::Running {
-                due[2] = self.wall_at;
-                due[3] = self.idle_at().filter(|_| !blocked);
-            }
-            due[4] = self.step_at;
-        }
-        due[5] = self.leave_at.filter(|_| !blocked);
         due.into_iter().flatten().min()
     }
 
@@ -210,7 +198,7 @@ impl Supervision {
         if self.look_at <= now {
             self.look();
         }
-        if self.status.is_none() && self.step == Step::Running {
+        if self.exit_code.is_none() && self.step == Step::Running {
             if passed(self.wall_at) {
                 let limit = seconds(self.timeout);
                 self.begin(
@@ -224,7 +212,7 @@ impl Supervision {
                     &format!("silent for {limit}: stopping the agent"),
                 );
             }
-        } else if self.status.is_none() && passed(self.step_at) {
+        } else if self.exit_code.is_none() && passed(self.step_at) {
             self.climb().await;
         }
         if passed(self.leave_at) && !self.output.is_blocked() {
@@ -255,8 +243,11 @@ impl Supervision {
         self.step = Step::Killed;
         self.step_at = None;
         self.end_tree().await;
-        // Normally its end is noted next, and sets an earlier moment.
-        self.leave_at = Some(Instant::now() + AFTER_FAILED_KILL);
+        let wait = match self.exit_code {
+            Some(_) => AFTER_KILL,
+            None => AFTER_FAILED_KILL,
+        };
+        self.leave_at = Some(Instant::now() + wait);
     }
 
     /// The pipes are still open although the agent has ended, or it cannot be ended at all.
@@ -271,10 +262,10 @@ impl Supervision {
     }
 
     /// Signals the agent's own process group. Its number cannot belong to another group before
-    /// the agent's status has been collected.
+    /// the agent's exit code has been collected.
     fn signal_group(&self, signal: Signal) {
         if let Some(group) = Pid::from_raw(self.agent)
-            && self.status.is_none()
+            && self.exit_code.is_none()
         {
             rustix::process::kill_process_group(group, signal).ok();
             // A stopped process acts on nothing else.
@@ -283,8 +274,17 @@ impl Supervision {
     }
 
     async fn end_tree(&mut self) {
-        let agent = self.status.is_none().then_some(self.agent);
-        match self.tree.end(|| tree::reap(agent)).await {
+        let Self {
+            exit_code,
+            agent,
+            tree,
+            ..
+        } = self;
+        let left = tree.end(|| {
+            *exit_code = exit_code.or(tree::reap(*agent));
+            tree::is_anything_left()
+        });
+        match left.await {
             Ok(left) => {
                 for process in left {
                     let pid = process.id.pid;
@@ -300,7 +300,7 @@ impl Supervision {
     /// Notes in the record which members of the tree could not be recognised by their mark.
     fn look(&mut self) {
         self.look_at = Instant::now() + LOOK_EVERY;
-        self.reap();
+        self.take_note();
         let Ok(members) = self.tree.look() else {
             return;
         };
@@ -321,22 +321,13 @@ impl Supervision {
         }
     }
 
-    async fn close(mut self, stream: &mut ProcessChunkStream) -> ExitRecord {
-        if self.status.is_none() {
-            let child = stream.child_mut();
-            self.status = child.and_then(|child| child.try_wait().ok().flatten());
-        }
-        if tree::has_children() || !cfg!(target_os = "linux") {
-            self.end_tree().await;
-        }
-        let exit_code = self
-            .status
-            .and_then(|status| status.code().or_else(|| Some(128 + status.signal()?)));
+    async fn close(mut self) -> ExitRecord {
+        self.end_tree().await;
         let (log_length, summary, stderr_tail) = self.output.finish().await;
         ExitRecord {
             end: RunEnd {
                 stop: self.stop,
-                exit_code,
+                exit_code: self.exit_code,
                 spawn_error: None,
                 summary,
                 stderr_tail,
@@ -344,6 +335,10 @@ impl Supervision {
             log_length,
         }
     }
+}
+
+fn code(status: ExitStatus) -> Option<i32> {
+    status.code().or_else(|| Some(128 + status.signal()?))
 }
 
 async fn sleep_until(due: Option<Instant>) {

@@ -11,11 +11,16 @@ use tokio::time::Instant;
 use crate::processes::{self, Process};
 use crate::record::ProcessId;
 
-/// How long a tree is struck again before it is given up: what is left then waits inside the
-/// kernel or belongs to another user, and no signal of ours ends it.
+/// How long the same processes are struck again before they are given up: what is left then waits
+/// inside the kernel or belongs to another user, and no signal of ours ends it.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Rounds of stopping before the killing; each finds what was started during the one before.
-const STOP_ROUNDS: usize = 16;
+/// How long it is tried to stop everything before the killing. A tree that still grows then is
+/// not to be stopped first.
+const STOP_WITHIN: Duration = Duration::from_millis(20);
+/// Most children collected in one go: what dies faster than that must be killed meanwhile.
+const REAP_MAX: usize = 1024;
+/// Looks in a row that must find nothing where there is no better proof.
+const EMPTY_LOOKS: u32 = 3;
 
 /// A set of processes that grows: what descends from a root, or was once seen to.
 #[derive(Debug, Default)]
@@ -49,7 +54,9 @@ impl Tree {
 
     /// The living members now.
     pub(crate) fn members(&self) -> io::Result<Vec<Process>> {
-        let all = processes::all()?;
+        let mut all = processes::all()?;
+        // The dead have no children any more.
+        all.retain(|process| !process.dead);
         let own = rustix::process::getpid().as_raw_pid();
         let mut inside: HashSet<i32> = self.root.into_iter().collect();
         for process in &all {
@@ -70,11 +77,8 @@ impl Tree {
                 grew |= child && inside.insert(process.id.pid);
             }
         }
-        let member = |process: &Process| !process.dead && Some(process.id.pid) != self.root;
-        let found = all.into_iter();
-        Ok(found
-            .filter(|process| inside.contains(&process.id.pid) && member(process))
-            .collect())
+        all.retain(|process| inside.contains(&process.id.pid) && Some(process.id.pid) != self.root);
+        Ok(all)
     }
 
     /// Takes a look, so that a member is still known when it is no descendant any more.
@@ -87,12 +91,16 @@ impl Tree {
         Ok(members)
     }
 
-    /// Stops every member, so that none can start another, and then kills them all. Returns how
-    /// many there were.
-    fn strike(&mut self) -> io::Result<usize> {
+    /// Stops every member, so that none can start another, and then kills them all. Returns
+    /// those there were.
+    ///
+    /// `reap` collects the dead between the rounds, which otherwise make the list of processes
+    /// ever longer.
+    fn strike(&mut self, reap: &mut impl FnMut()) -> io::Result<HashSet<ProcessId>> {
         let own_group = rustix::process::getpgrp().as_raw_pid();
         let mut struck: HashMap<ProcessId, i32> = HashMap::new();
-        for _ in 0..STOP_ROUNDS {
+        let begun = Instant::now();
+        while begun.elapsed() < STOP_WITHIN {
             let before = struck.len();
             for process in self.members()? {
                 if struck.insert(process.id, process.group).is_none() {
@@ -103,6 +111,7 @@ impl Tree {
             if struck.len() == before {
                 break;
             }
+            reap();
         }
         let groups: HashSet<i32> = struck.values().copied().collect();
         for group in groups {
@@ -117,20 +126,41 @@ impl Tree {
         for id in struck.keys() {
             processes::signal(*id, Signal::KILL);
         }
-        Ok(struck.len())
+        Ok(struck.into_keys().collect())
     }
 
     /// Ends every member and returns what could not be ended.
     ///
-    /// `reap` is called after each round to collect what has died.
-    pub(crate) async fn end(&mut self, mut reap: impl FnMut()) -> io::Result<Vec<Process>> {
-        let deadline = Instant::now() + PATIENCE;
+    /// `left` collects what has died after each round, and tells whether anything is left where
+    /// that is known for sure: what is replaced by its child again and again can be missed by any
+    /// number of looks.
+    pub(crate) async fn end(
+        &mut self,
+        mut left: impl FnMut() -> Option<bool>,
+    ) -> io::Result<Vec<Process>> {
+        let mut deadline = Instant::now() + PATIENCE;
         let mut pause = Duration::from_micros(500);
+        let mut empty_looks = 0;
+        let mut last = HashSet::new();
         loop {
-            reap();
-            if self.strike()? == 0 {
-                reap();
+            let left_before = left();
+            if left_before == Some(false) || empty_looks == EMPTY_LOOKS {
                 return Ok(Vec::new());
+            }
+            let mut reap = || {
+                left();
+            };
+            if self.root.is_some() && !last.is_empty() {
+                processes::kill_children(&mut reap);
+            }
+            let struck = self.strike(&mut reap)?;
+            empty_looks = match left_before {
+                None if struck.is_empty() => empty_looks + 1,
+                _ => 0,
+            };
+            if !struck.is_subset(&last) {
+                deadline = Instant::now() + PATIENCE;
+                last = struck;
             }
             if Instant::now() >= deadline {
                 return self.members();
@@ -145,7 +175,7 @@ impl Tree {
 
 /// Whether this process has children at all, dead ones included. For a subreaper `false` means
 /// that nothing it ever started is left.
-pub(crate) fn has_children() -> bool {
+fn has_children() -> bool {
     let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     !matches!(
         rustix::process::waitid(WaitId::All, peek),
@@ -153,23 +183,24 @@ pub(crate) fn has_children() -> bool {
     )
 }
 
-/// Collects dead children, except `agent`, whose status belongs to whoever started it.
-pub(crate) fn reap(agent: Option<i32>) {
-    let Some(agent) = agent else {
-        while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
-        return;
-    };
-    let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    if !matches!(rustix::process::waitid(WaitId::All, peek), Ok(Some(_))) {
-        return;
-    }
-    let own = rustix::process::getpid().as_raw_pid();
-    let dead = |process: &Process| process.dead && process.parent == own && process.id.pid != agent;
-    for process in processes::all().unwrap_or_default() {
-        if dead(&process)
-            && let Some(pid) = Pid::from_raw(process.id.pid)
-        {
-            rustix::process::waitpid(Some(pid), WaitOptions::NOHANG).ok();
+/// Whether anything is left of a tree whose root this process is, where that can be told.
+pub(crate) fn is_anything_left() -> Option<bool> {
+    // Only a subreaper is handed every orphan.
+    cfg!(target_os = "linux").then(has_children)
+}
+
+/// Collects dead children, and returns the exit code of `agent` if it was among them: `128 + n`
+/// where signal `n` ended it.
+pub(crate) fn reap(agent: i32) -> Option<i32> {
+    let mut code = None;
+    for _ in 0..REAP_MAX {
+        let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) else {
+            break;
+        };
+        if pid.as_raw_pid() == agent {
+            let signal = || status.terminating_signal().map(|signal| 128 + signal);
+            code = status.exit_status().or_else(signal);
         }
     }
+    code
 }

@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::io;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::Process;
+use tokio::time::Instant;
+
 use crate::environment::MARK;
 use crate::record::ProcessId;
 
@@ -76,6 +79,29 @@ pub(super) fn signal(id: ProcessId, signal: Signal) {
             rustix::process::kill_process(pid, signal).ok();
         }
         _ => {}
+    }
+}
+
+/// How long children are killed in one go.
+const BURST: Duration = Duration::from_millis(100);
+
+/// Does nothing where the kernel was built without such a list.
+pub(super) fn kill_children(mut reap: impl FnMut()) {
+    let own = rustix::process::getpid().as_raw_pid();
+    let list = format!("/proc/{own}/task/{own}/children");
+    let begun = Instant::now();
+    while begun.elapsed() < BURST {
+        // The dead would make the list longer and longer.
+        reap();
+        let children = fs::read_to_string(&list).unwrap_or_default();
+        if children.is_empty() {
+            break;
+        }
+        for child in children.split_ascii_whitespace() {
+            if let Some(child) = child.parse().ok().and_then(Pid::from_raw) {
+                rustix::process::kill_process(child, Signal::KILL).ok();
+            }
+        }
     }
 }
 
