@@ -1,6 +1,6 @@
 //! Every statement prepares, and none that runs often reads more rows than it returns.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, StatementStatus};
 
 use crate::{claim, clients, jobs, lists, open, outbox};
 
@@ -116,4 +116,14 @@ fn the_check_itself_notices_a_scan_and_a_sort() {
         sort.iter().any(|step| step.contains("TEMP B-TREE")),
         "{sort:?}"
     );
+}
+
+#[test]
+fn binding_another_value_does_not_prepare_a_statement_anew() {
+    let (conn, _dir) = database();
+    let mut statement = conn.prepare(lists::SUMMARY).unwrap();
+    for seq in 1..=3 {
+        assert!(!statement.exists([seq]).unwrap());
+    }
+    assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
 }
