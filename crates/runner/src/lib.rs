@@ -3,7 +3,7 @@
 //!
 //! Each run has a supervisor: a small process of its own that owns the agent's process tree,
 //! writes its log, enforces its limits and outlives the server that started it. [`Runner`] starts
-//! supervisors and finds them again; [`supervise`] is what they do.
+//! supervisors and finds them again; [`supervise()`] is what they do.
 
 mod attempt;
 mod child;

@@ -60,7 +60,7 @@ impl Default for Ladder {
 pub struct RunnerConfig {
     /// The CLI: a path, or a name looked up in the PATH of `environment`.
     pub claude: PathBuf,
-    /// A program whose `main` calls [`crate::supervise`].
+    /// A program whose `main` calls [`crate::supervise()`].
     pub supervisor: Program,
     /// All that the agent sees of the server's environment; see [`crate::agent_environment`].
     pub environment: Vec<(OsString, OsString)>,
