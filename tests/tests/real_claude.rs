@@ -1,7 +1,7 @@
 //! The real Claude Code CLI, talking to our stand-in for the Messages API.
 //!
-//! Runs where `REAL_CLAUDE` names the CLI's native binary, as `cargo xtask test` sets it once it
-//! has installed the CLI; elsewhere each test says that it did nothing.
+//! `REAL_CLAUDE` names the native binary; `cargo xtask test` installs it and sets that, and only it runs
+//! these tests.
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};

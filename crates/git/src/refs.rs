@@ -87,9 +87,17 @@ impl Refs {
     pub(crate) fn below(&self, space: &str) -> Result<Vec<(String, CommitId)>, GitError> {
         let platform = self.0.references().map_err(|error| broken(&error))?;
         let mut found = Vec::new();
-        for reference in platform.prefixed(space).map_err(|error| broken(&error))? {
+        let references = match platform.prefixed(space) {
+            Ok(references) => references,
+            // gix finds no prefix with characters that Windows forbids in file names.
+            Err(_) => platform.all().map_err(|error| broken(&error))?,
+        };
+        for reference in references {
             let reference = reference.map_err(|error| broken(&error))?;
             let name = reference.name().as_bstr().to_string();
+            if !name.starts_with(space) {
+                continue;
+            }
             if let Some(commit) = self.commit(&name)? {
                 found.push((name, commit));
             }
