@@ -298,4 +298,30 @@ mod tests {
     fn lists_are_split_at_commas_and_spaces() {
         assert_eq!(names(" A, B  C,,"), ["A", "B", "C"]);
     }
+
+    #[test]
+    fn the_table_of_settings_in_the_readme_is_complete_and_right() {
+        let readme = include_str!("../../../README.md");
+        let command = Settings::augment_args(clap::Command::new("agent-server"));
+        for setting in command
+            .get_arguments()
+            .filter(|setting| setting.get_env().is_some())
+        {
+            let name = setting.get_env().and_then(|name| name.to_str()).unwrap();
+            let row = readme
+                .lines()
+                .find(|line| line.starts_with("| ") && line.contains(&format!("`{name}`")));
+            let row = row.unwrap_or_else(|| panic!("README.md does not list {name}"));
+            for default in setting
+                .get_default_values()
+                .iter()
+                .filter_map(|value| value.to_str())
+            {
+                assert!(
+                    row.contains(default),
+                    "README.md: {name} has the default {default}: {row}"
+                );
+            }
+        }
+    }
 }
