@@ -51,9 +51,7 @@ pub(crate) async fn warn_of_programs(claude: PathBuf, runner: &Runner, forge: &F
     match forge.ready().await {
         Ok(true) => tracing::info!("pull requests are opened on GitHub"),
         Ok(false) => tracing::info!("the remote is not GitHub: jobs end with a pushed branch"),
-        Err(error) => tracing::warn!(
-            "no pull request can be opened, so jobs will fail: {error}. Set GITHUB_TOKEN, or run: gh auth login"
-        ),
+        Err(error) => tracing::warn!("jobs will fail: {error}"),
     }
 }
 

@@ -40,8 +40,7 @@ impl Engine {
                 if job.state.status() != Status::Running {
                     return Ok::<Job, EngineError>(job);
                 }
-                // A closed channel means that the job ended: the next look finds it so.
-                watch.changed().await.ok();
+                self.inner.signals.next(id, &mut watch).await;
             }
         };
         let job = match tokio::time::timeout(self.inner.config.cancel_wait, ended).await {

@@ -55,11 +55,14 @@ impl Coordinator for Engine {
                 if directive != seen {
                     return Ok(directive);
                 }
-                // A closed channel means that the job ended: the next look finds the lease stale.
-                watch
+                // Growth of the log is a signal too, but none that concerns the worker.
+                if watch
                     .wait_for(|signal| signal.directive > signalled)
                     .await
-                    .ok();
+                    .is_err()
+                {
+                    watch = self.inner.signals.watch(lease.job);
+                }
             }
         })
     }

@@ -91,7 +91,7 @@ impl Engine {
                 return Ok(());
             }
             tokio::select! {
-                _ = watch.changed() => {}
+                () = self.inner.signals.next(id, &mut watch) => {}
                 () = tokio::time::sleep(LOOK_AGAIN) => {}
                 () = sender.closed() => return Ok(()),
             }

@@ -34,6 +34,14 @@ impl Signals {
         jobs.entry(job).or_insert_with(start).subscribe()
     }
 
+    /// Waits for the next signal. A job that was forgotten meanwhile, because it ended or went back
+    /// to the queue, is watched anew.
+    pub(crate) async fn next(&self, job: JobId, watch: &mut watch::Receiver<Signal>) {
+        if watch.changed().await.is_err() {
+            *watch = self.watch(job);
+        }
+    }
+
     /// Raises what is to be done about a job; it is never lowered.
     pub(crate) fn direct(&self, job: JobId, directive: Directive) {
         self.change(job, |signal| {
@@ -62,5 +70,25 @@ impl Signals {
                 signal.generation += 1;
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watcher_of_a_forgotten_job_is_told_once_and_watches_on() {
+        let (signals, job) = (Signals::default(), JobId::from_bytes([1; 16]));
+        let mut watch = signals.watch(job);
+        signals.end(job);
+        signals.next(job, &mut watch).await;
+        let idle = tokio::time::timeout(std::time::Duration::from_millis(20), async {
+            signals.next(job, &mut watch).await;
+        });
+        assert!(idle.await.is_err(), "nothing has happened since");
+        signals.direct(job, Directive::Cancel);
+        signals.next(job, &mut watch).await;
+        assert_eq!(watch.borrow().directive, Directive::Cancel);
     }
 }
