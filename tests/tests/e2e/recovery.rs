@@ -195,6 +195,41 @@ fn an_agent_survives_a_crash_of_the_server_and_its_result_is_taken_over() {
 }
 
 #[test]
+fn a_log_is_complete_and_in_order_however_often_the_server_is_killed_while_it_is_written() {
+    let mut scene = scene();
+    let lines: String = (0..300).map(|n| format!("text number {n}.\n")).collect();
+    let id = scene
+        .server
+        .submit(&scripted("long", &format!("delay 10ms\n{lines}")))
+        .unwrap();
+    scene
+        .server
+        .wait_for(&id, |job| job["phase"] == "agent")
+        .unwrap();
+    for _ in 0..5 {
+        scene.server.kill().unwrap();
+        scene.server.start().unwrap();
+    }
+    assert_eq!(scene.server.wait(&id).unwrap()["status"], "completed");
+    let messages = scene.server.messages(&id).unwrap();
+    let said: Vec<_> = messages
+        .iter()
+        .filter(|line| line.starts_with("stdout: number "))
+        .cloned()
+        .collect();
+    let expected: Vec<_> = (0..300).map(|n| format!("stdout: number {n}.")).collect();
+    assert_eq!(said, expected);
+    let file = scene.server.data_dir().join("logs").join(&id).join("1.log");
+    let raw = scene
+        .server
+        .client()
+        .get(&format!("/jobs/{id}/log"))
+        .unwrap()
+        .body;
+    assert_eq!(raw, std::fs::read(file).unwrap());
+}
+
+#[test]
 fn an_agent_that_ends_while_no_server_is_up_is_delivered_by_the_next_one() {
     let mut scene = scene();
     let (here, go) = (
