@@ -1,5 +1,7 @@
 //! Pushes a job's branch, which must not be on the remote yet.
 
+use std::time::Duration;
+
 use agent_domain::{BranchName, CommitId, RepoSlug};
 
 use crate::mirror::blocking;
@@ -22,6 +24,14 @@ const TAKEN: &[&str] = &[
     "incorrect old value",
 ];
 
+/// When to look again whether a branch that was in the way is our own; a push that has come as
+/// far as locking the ref is done within moments.
+const LOOK_AGAIN: [Duration; 3] = [
+    Duration::from_millis(50),
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+];
+
 impl Git {
     /// Pushes `head` as the new branch `branch`.
     ///
@@ -35,6 +45,25 @@ impl Git {
         branch: &BranchName,
     ) -> Result<(), GitError> {
         self.ensure_settled(repo).await?;
+        let mut pauses = LOOK_AGAIN.into_iter();
+        loop {
+            let pushed = self.push_once(repo, head, branch).await;
+            let taken = matches!(pushed, Err(GitError::BranchExists { .. }));
+            match pauses.next() {
+                // Perhaps it was taken by this very commit: the push of a server that was killed
+                // goes on without it. Then the next push finds everything up to date.
+                Some(pause) if taken => tokio::time::sleep(pause).await,
+                _ => return pushed,
+            }
+        }
+    }
+
+    async fn push_once(
+        &self,
+        repo: &RepoSlug,
+        head: &CommitId,
+        branch: &BranchName,
+    ) -> Result<(), GitError> {
         let target = branch.full_ref();
         let output = self
             .inner
