@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::baseline::Rows;
 use super::fill::{self, Filled};
 use super::http::{Connection, Request};
 use super::load::{Load, Outcome};
@@ -70,7 +71,7 @@ impl ApiBench {
         let start = |name, jobs| Side::start(&program, &claude, &dir.path().join(name), jobs);
         let sides = [start("few", FEW)?, start("many", self.jobs)?];
         let slowest = self.reads(&sides)?;
-        let factor = self.posts(&sides, &dir.path().join("baseline.db"))?;
+        let factor = self.posts(&sides, dir.path())?;
         long_answer::run(&sides[1].server, &sides[1].filled.jobs[0])?;
         for side in sides {
             side.server.stop()?;
@@ -114,9 +115,9 @@ impl ApiBench {
 
     /// Measures durable POSTs; returns how many times the disk's commits they are at the most
     /// connections, with many jobs.
-    fn posts(&self, sides: &[Side; 2], database: &Path) -> Result<f64> {
+    fn posts(&self, sides: &[Side; 2], dir: &Path) -> Result<f64> {
         let mut table = self.table("many/few");
-        let mut commits = Series::default();
+        let (mut commits, mut jobs) = (Series::default(), Series::default());
         let mut factor = 0.0;
         for connections in CONNECTIONS {
             let load = Load {
@@ -124,18 +125,30 @@ impl ApiBench {
                 time: POST_TIME,
                 most: MOST,
             };
-            let outcomes = in_turns(sides, |side| {
-                commits.push(baseline::commits_a_second(database, &prompt(), POST_TIME)?);
-                side.load(load, Side::post)
-            })?;
+            for (rows, name, series) in [
+                (Rows::One, "one.db", &mut commits),
+                (Rows::Job, "job.db", &mut jobs),
+            ] {
+                let path = dir.join(name);
+                series.push(baseline::commits_a_second(
+                    &path,
+                    rows,
+                    &prompt(),
+                    POST_TIME,
+                )?);
+            }
+            let outcomes = in_turns(sides, |side| side.load(load, Side::post))?;
             let ratio = outcomes[1].micros.median() / outcomes[0].micros.median();
             add_row(&mut table, "POST /jobs", connections, &outcomes, ratio);
             factor = outcomes[1].rate.median() / commits.median();
         }
         table.print("Durable writes; latencies in microseconds");
         println!(
-            "One commit a request, one thread, same disk: {:.0} a second\n",
-            commits.median()
+            "One commit a request, one thread, same disk, without HTTP:\n\n  \
+             one row of a job's size     {:.0} a second\n  \
+             all the rows of a job       {:.0} a second\n",
+            commits.median(),
+            jobs.median()
         );
         Ok(factor)
     }
