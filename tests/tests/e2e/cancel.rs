@@ -319,7 +319,10 @@ fn a_job_delivered_before_the_request_took_hold_is_completed_because_that_is_the
     });
     let job = server.wait(&id).unwrap();
     assert_eq!(job["status"], "completed");
-    assert!(job["cancelRequestedAt"].is_string());
+    let path = format!("/jobs/{id}/history");
+    let history = server.client().get(&path).unwrap().expect(200).unwrap();
+    let events = history["history"].as_array().unwrap();
+    assert!(events.iter().any(|one| one["event"] == "cancel_requested"));
     assert_eq!(repo.show("fix/it", "a.txt").unwrap(), b"one\n");
     nothing_is_left(&server).unwrap();
 }
