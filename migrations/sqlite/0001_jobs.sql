@@ -4,16 +4,20 @@
 -- reasons are stored by their public codes.
 
 CREATE TABLE clients (
-    seq            INTEGER PRIMARY KEY,
-    id             TEXT NOT NULL UNIQUE,
-    os_client_id   TEXT,
-    name           TEXT NOT NULL,
-    github_org     TEXT NOT NULL,
-    github_repo    TEXT NOT NULL,
-    default_branch TEXT NOT NULL,
-    created_at     INTEGER NOT NULL,
-    updated_at     INTEGER NOT NULL,
-    deleted_at     INTEGER
+    seq             INTEGER PRIMARY KEY,
+    id              TEXT NOT NULL UNIQUE,
+    os_client_id    TEXT,
+    name            TEXT NOT NULL,
+    github_org      TEXT NOT NULL,
+    github_repo     TEXT NOT NULL,
+    default_branch  TEXT NOT NULL,
+    model           TEXT,
+    permission_mode TEXT,
+    timeout_us      INTEGER,
+    idle_timeout_us INTEGER,
+    created_at      INTEGER NOT NULL,
+    updated_at      INTEGER NOT NULL,
+    deleted_at      INTEGER
 ) STRICT;
 
 -- A deleted client gives its repository and its foreign id free; its row stays for its jobs.

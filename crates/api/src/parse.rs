@@ -8,8 +8,8 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use agent_client::wire::{CreateClient, CreateJob, Patch, UpdateClient};
 use agent_domain::{
-    BranchName, ClientChange, JobSpec, NewClient, RepoSlug, RunOptions, Status, TextError, limits,
-    one_line, prompt,
+    BranchName, ClientChange, JobSpec, NewClient, RepoSlug, RunOptions, RunOptionsChange, Status,
+    TextError, limits, one_line, prompt,
 };
 use agent_queue::{JobFilter, Submission, Target};
 
@@ -28,6 +28,7 @@ pub(crate) fn new_client(body: CreateClient) -> Result<NewClient, Problem> {
         name: text("name", body.name, limits::NAME_CHARS)?,
         repo: repo(&body.github_org, &body.github_repo)?,
         default_branch: field("defaultBranch", default_branch)?,
+        options: RunOptions::default(),
     })
 }
 
@@ -40,6 +41,7 @@ pub(crate) fn client_change(body: UpdateClient) -> Result<ClientChange, Problem>
         default_branch: branch
             .map(|branch| field("defaultBranch", &branch))
             .transpose()?,
+        options: RunOptionsChange::default(),
     })
 }
 

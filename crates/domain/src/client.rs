@@ -1,6 +1,6 @@
 //! Clients: one configured repository of a customer.
 
-use crate::{BranchName, ClientId, RepoSlug, Timestamp};
+use crate::{BranchName, ClientId, RepoSlug, RunOptions, RunOptionsChange, Timestamp};
 
 /// A configured repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Client {
     pub repo: RepoSlug,
     /// Jobs start from it and pull requests go to it.
     pub default_branch: BranchName,
+    /// For its jobs, where they do not say otherwise themselves.
+    pub options: RunOptions,
     /// When it was added.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -32,13 +34,31 @@ pub struct NewClient {
     pub repo: RepoSlug,
     /// See [`Client::default_branch`].
     pub default_branch: BranchName,
+    /// See [`Client::options`].
+    pub options: RunOptions,
 }
 
-/// What to change about a client; `None` leaves a field as it is.
+/// What to change about a client; by default nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientChange {
     /// New name.
     pub name: Option<String>,
     /// New default branch, used by jobs claimed from now on.
     pub default_branch: Option<BranchName>,
+    /// New options, used by jobs claimed from now on.
+    pub options: RunOptionsChange,
+}
+
+impl ClientChange {
+    /// Returns what becomes of `client`.
+    #[must_use]
+    pub fn applied_to(self, client: Client, now: Timestamp) -> Client {
+        Client {
+            name: self.name.unwrap_or(client.name),
+            default_branch: self.default_branch.unwrap_or(client.default_branch),
+            options: self.options.applied_to(client.options),
+            updated_at: now,
+            ..client
+        }
+    }
 }

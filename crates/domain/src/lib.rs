@@ -26,7 +26,10 @@ mod text;
 mod time;
 mod transition;
 
-pub use agent::{AgentHealth, PermissionMode, PermissionModeError, RunOptions, TranscriptReader};
+pub use agent::{
+    AgentHealth, Edit, PermissionMode, PermissionModeError, RunOptions, RunOptionsChange,
+    TranscriptReader,
+};
 pub use branch::{BranchName, BranchNameError};
 pub use callback::{CALLBACK_SCHEDULE, CallbackUrl, CallbackUrlError};
 pub use client::{Client, ClientChange, NewClient};

@@ -56,6 +56,7 @@ impl Engine {
             name: new.name,
             repo: new.repo,
             default_branch: new.default_branch,
+            options: new.options,
             created_at: now,
             updated_at: now,
         };

@@ -236,7 +236,7 @@ impl Engine {
             prompt: job.spec.prompt,
             title: job.spec.title,
             os_feature_id: job.spec.os_feature_id,
-            options: job.spec.options,
+            options: job.spec.options.or(&client.options),
             facts: if resumed { job.facts } else { Facts::default() },
             resume_from,
             log: self.log_path(job.id, job.attempt),

@@ -1,7 +1,7 @@
 //! Taking jobs in: new ones, and repeats of ended ones.
 
 use agent_domain::{
-    BranchName, Client, ClientId, Facts, Fence, Job, JobId, JobSpec, RepoSlug, State,
+    BranchName, Client, ClientId, Facts, Fence, Job, JobId, JobSpec, RepoSlug, RunOptions, State,
 };
 use agent_storage::{NewJob, StoreError};
 
@@ -98,6 +98,7 @@ impl Engine {
             name: repo.repo().to_owned(),
             repo: repo.clone(),
             default_branch,
+            options: RunOptions::default(),
             created_at: now,
             updated_at: now,
         })

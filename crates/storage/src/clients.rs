@@ -1,6 +1,6 @@
 //! Clients: adding, finding, changing and deleting them.
 
-use agent_domain::{BranchName, Client, ClientChange, ClientId, RepoSlug, Timestamp};
+use agent_domain::{Client, ClientChange, ClientId, RepoSlug, Timestamp};
 use rusqlite::{Connection, Row, params};
 
 use crate::rows::{self, Columns, client_columns, micros};
@@ -8,8 +8,8 @@ use crate::{ClientCounts, Store, StoreError, sql};
 
 pub(crate) const INSERT: &str = "
     INSERT INTO clients (id, os_client_id, name, github_org, github_repo, default_branch,
-        created_at, updated_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        model, permission_mode, timeout_us, idle_timeout_us, created_at, updated_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
 pub(crate) const BY_ID: &str = concat!(
     "SELECT ",
@@ -38,7 +38,8 @@ pub(crate) const ALL: &str = concat!(
 
 pub(crate) const UPDATE: &str = "
     UPDATE clients
-    SET name = coalesce(?2, name), default_branch = coalesce(?3, default_branch), updated_at = ?4
+    SET name = ?2, default_branch = ?3, model = ?4, permission_mode = ?5, timeout_us = ?6,
+        idle_timeout_us = ?7, updated_at = ?8
     WHERE id = ?1 AND deleted_at IS NULL";
 
 pub(crate) const DELETE: &str =
@@ -81,8 +82,22 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<Client>, StoreError> {
         self.write(move |conn| {
-            let branch = change.default_branch.as_ref().map(BranchName::as_str);
-            let params = params![id.to_string(), change.name, branch, micros(now)];
+            let Some(client) = find(conn, id)? else {
+                return Ok(None);
+            };
+            let client = change.applied_to(client, now);
+            let [model, permission_mode, timeout, idle_timeout] =
+                rows::option_cells(&client.options);
+            let params = params![
+                id.to_string(),
+                client.name,
+                client.default_branch.as_str(),
+                model,
+                permission_mode,
+                timeout,
+                idle_timeout,
+                micros(now),
+            ];
             sql::run(conn, UPDATE, params)?;
             find(conn, id)
         })
@@ -114,6 +129,7 @@ pub(crate) fn insert(conn: &Connection, client: &Client) -> Result<(), StoreErro
             what: "githubOrg/githubRepo",
         });
     }
+    let [model, permission_mode, timeout, idle_timeout] = rows::option_cells(&client.options);
     let params = params![
         client.id.to_string(),
         client.os_client_id,
@@ -121,6 +137,10 @@ pub(crate) fn insert(conn: &Connection, client: &Client) -> Result<(), StoreErro
         client.repo.org(),
         client.repo.repo(),
         client.default_branch.as_str(),
+        model,
+        permission_mode,
+        timeout,
+        idle_timeout,
         micros(client.created_at),
         micros(client.updated_at),
     ];

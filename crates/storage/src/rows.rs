@@ -24,6 +24,7 @@ pub(crate) type Cell<'a> = ToSqlOutput<'a>;
 macro_rules! client_columns {
     () => {
         "c.id, c.os_client_id, c.name, c.github_org, c.github_repo, c.default_branch, \
+         c.model, c.permission_mode, c.timeout_us, c.idle_timeout_us, \
          c.created_at, c.updated_at"
     };
 }
@@ -148,6 +149,7 @@ pub(crate) fn client(columns: &mut Columns<'_, '_>) -> Result<Client, StoreError
             RepoSlug::new(&org, &repo).map_err(|error| columns.corrupt(&error))?
         },
         default_branch: columns.parsed()?,
+        options: options(columns)?,
         created_at: columns.time()?,
         updated_at: columns.time()?,
     })
@@ -192,12 +194,7 @@ fn job(columns: &mut Columns<'_, '_>) -> Result<Job, StoreError> {
             title: columns.take()?,
             os_feature_id: columns.take()?,
             callback_url: columns.parsed_option()?,
-            options: RunOptions {
-                model: columns.take()?,
-                permission_mode: columns.parsed_option()?,
-                timeout: columns.duration_option()?,
-                idle_timeout: columns.duration_option()?,
-            },
+            options: options(columns)?,
         },
         retry_of: columns.parsed_option()?,
         version: columns.whole()?,
@@ -208,6 +205,15 @@ fn job(columns: &mut Columns<'_, '_>) -> Result<Job, StoreError> {
         created_at: columns.time()?,
         started_at: columns.time_option()?,
         updated_at: columns.time()?,
+    })
+}
+
+fn options(columns: &mut Columns<'_, '_>) -> Result<RunOptions, StoreError> {
+    Ok(RunOptions {
+        model: columns.take()?,
+        permission_mode: columns.parsed_option()?,
+        timeout: columns.duration_option()?,
+        idle_timeout: columns.duration_option()?,
     })
 }
 
@@ -310,7 +316,7 @@ pub(crate) const FIXED: usize = 12;
 /// The values of a job that never change, without the prompt, in the order of `jobs.rs`.
 pub(crate) fn fixed(job: &Job) -> [Cell<'_>; FIXED] {
     let spec = &job.spec;
-    let options = &spec.options;
+    let [model, permission_mode, timeout, idle_timeout] = option_cells(&spec.options);
     [
         owned(&job.id),
         owned(&job.client_id),
@@ -318,12 +324,22 @@ pub(crate) fn fixed(job: &Job) -> [Cell<'_>; FIXED] {
         option(spec.title.as_deref(), text),
         option(spec.os_feature_id.as_deref(), text),
         option(spec.callback_url.as_ref(), |url| text(url.as_str())),
+        model,
+        permission_mode,
+        timeout,
+        idle_timeout,
+        option(job.retry_of.as_ref(), owned),
+        int(micros(job.created_at)),
+    ]
+}
+
+/// The options of a run, in the order in which [`options`] reads them.
+pub(crate) fn option_cells(options: &RunOptions) -> [Cell<'_>; 4] {
+    [
         option(options.model.as_deref(), text),
         option(options.permission_mode, |mode| text(mode.as_str())),
         option(options.timeout, |time| int(duration(time))),
         option(options.idle_timeout, |time| int(duration(time))),
-        option(job.retry_of.as_ref(), owned),
-        int(micros(job.created_at)),
     ]
 }
 

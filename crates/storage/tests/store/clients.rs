@@ -1,6 +1,11 @@
 //! Clients.
 
-use agent_domain::{Client, ClientChange, ClientId, Event, RepoSlug};
+use std::time::Duration;
+
+use agent_domain::{
+    Client, ClientChange, ClientId, Edit, Event, PermissionMode, RepoSlug, RunOptions,
+    RunOptionsChange,
+};
 use agent_storage::{ClientCounts, NewJob, StoreError};
 
 use crate::kit::{at, bytes, change, client, create, happens, job, store};
@@ -10,11 +15,22 @@ fn renamed(client: Client, org: &str, repo: &str) -> Client {
     Client { repo, ..client }
 }
 
+/// No two alike.
+fn options() -> RunOptions {
+    RunOptions {
+        model: Some("model".into()),
+        permission_mode: Some(PermissionMode::Plan),
+        timeout: Some(Duration::from_secs(11)),
+        idle_timeout: Some(Duration::from_millis(12)),
+    }
+}
+
 #[tokio::test]
 async fn a_client_reads_back_as_written() {
     let (store, _dir) = store();
     let mut written = client(1);
     written.updated_at = at(2);
+    written.options = options();
     store.insert_client(written.clone()).await.unwrap();
     assert_eq!(store.client(written.id).await, Ok(Some(written.clone())));
     let found = store.client_by_repo(&written.repo).await;
@@ -73,7 +89,7 @@ async fn a_change_touches_only_what_it_names() {
     store.insert_client(client(1)).await.unwrap();
     let rename = ClientChange {
         name: Some("New".into()),
-        default_branch: None,
+        ..ClientChange::default()
     };
     let mut expected = client(1);
     expected.name = "New".into();
@@ -82,8 +98,8 @@ async fn a_change_touches_only_what_it_names() {
     assert_eq!(changed, Ok(Some(expected.clone())));
 
     let other_branch = ClientChange {
-        name: None,
         default_branch: Some("trunk".parse().unwrap()),
+        ..ClientChange::default()
     };
     expected.default_branch = "trunk".parse().unwrap();
     expected.updated_at = at(8);
@@ -95,6 +111,64 @@ async fn a_change_touches_only_what_it_names() {
         .update_client(unknown, ClientChange::default(), at(9))
         .await;
     assert_eq!(changed, Ok(None));
+}
+
+#[tokio::test]
+async fn options_are_set_and_cleared_one_by_one() {
+    let (store, _dir) = store();
+    store.insert_client(client(1)).await.unwrap();
+    let set = |options| ClientChange {
+        options,
+        ..ClientChange::default()
+    };
+    let all = set(RunOptionsChange {
+        model: Edit::Set("model".into()),
+        permission_mode: Edit::Set(PermissionMode::Plan),
+        timeout: Edit::Set(Duration::from_secs(11)),
+        idle_timeout: Edit::Set(Duration::from_millis(12)),
+    });
+    let mut expected = client(1);
+    expected.options = options();
+    expected.updated_at = at(7);
+    let changed = store.update_client(client(1).id, all, at(7)).await;
+    assert_eq!(changed, Ok(Some(expected.clone())));
+
+    let some = set(RunOptionsChange {
+        model: Edit::Clear,
+        timeout: Edit::Clear,
+        ..RunOptionsChange::default()
+    });
+    expected.options.model = None;
+    expected.options.timeout = None;
+    expected.updated_at = at(8);
+    let changed = store.update_client(client(1).id, some, at(8)).await;
+    assert_eq!(changed, Ok(Some(expected.clone())));
+    let others = set(RunOptionsChange {
+        permission_mode: Edit::Clear,
+        idle_timeout: Edit::Clear,
+        ..RunOptionsChange::default()
+    });
+    expected.options = RunOptions::default();
+    expected.updated_at = at(9);
+    store
+        .update_client(client(1).id, others, at(9))
+        .await
+        .unwrap();
+    assert_eq!(store.client(client(1).id).await, Ok(Some(expected)));
+}
+
+#[tokio::test]
+async fn a_job_comes_with_its_own_options_and_its_clients() {
+    let (store, _dir) = store();
+    let mut owner = client(1);
+    owner.options = options();
+    store.insert_client(owner.clone()).await.unwrap();
+    let mut queued = job(1, &owner);
+    queued.spec.options.model = Some("job's".into());
+    create(&store, &queued).await;
+    let read = store.job(queued.id).await.unwrap().unwrap();
+    assert_eq!(read.job.spec.options, queued.spec.options);
+    assert_eq!(read.client, owner);
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ pub(crate) fn client(number: u64) -> Client {
         name: format!("Client {number}"),
         repo: RepoSlug::new("Org", &format!("Repo-{number}")).unwrap(),
         default_branch: "main".parse().unwrap(),
+        options: RunOptions::default(),
         created_at: at(1),
         updated_at: at(1),
     }
