@@ -79,7 +79,7 @@ impl Attempt<'_> {
                 wait.as_secs()
             ));
         };
-        let pushed = patiently(self.parts.ids.as_ref(), push, tell).await;
+        let pushed = patiently(self.parts.ids.as_ref(), push, tell, self.cancellation()).await;
         pushed.map_err(|error| git_failed(&error))?;
         self.journal
             .say(&format!("Pushed {} at {head}", assignment.branch));
@@ -104,7 +104,7 @@ impl Attempt<'_> {
                 "Pull request failed, next try in {wait} s: {error}"
             ));
         };
-        let opened = patiently(self.parts.ids.as_ref(), open, tell).await;
+        let opened = patiently(self.parts.ids.as_ref(), open, tell, self.cancellation()).await;
         opened.map_err(|error| forge_failed(&error))
     }
 }

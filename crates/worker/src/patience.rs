@@ -1,6 +1,7 @@
 //! Tries network work again: three more times, after 1 s, 5 s and 25 s.
 
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
 use agent_domain::{Backoff, Ids, jittered};
@@ -20,17 +21,20 @@ pub(crate) trait Transient: std::error::Error {
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
 
 /// Calls `work` until it succeeds, fails for good or has been tried often enough; `tell` is told
-/// of each failure that is followed by another try.
+/// of each failure that is followed by another try. Once `stop` is over there is no other try:
+/// what is under way is seen to its end, so that its outcome is known.
 pub(crate) async fn patiently<T, E, W>(
     ids: &dyn Ids,
     mut work: impl FnMut() -> W,
     tell: impl Fn(&E, Duration),
+    stop: impl Future<Output = ()>,
 ) -> Result<T, E>
 where
     E: Transient,
     W: Future<Output = Result<T, E>>,
 {
     let mut made = 0;
+    let mut stop = pin!(stop);
     loop {
         let error = match work().await {
             Ok(done) => return Ok(done),
@@ -48,6 +52,10 @@ where
             return Err(error);
         }
         tell(&error, wait);
-        tokio::time::sleep(wait).await;
+        tokio::select! {
+            biased;
+            () = &mut stop => return Err(error),
+            () = tokio::time::sleep(wait) => {}
+        }
     }
 }

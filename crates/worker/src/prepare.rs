@@ -105,7 +105,7 @@ impl Attempt<'_> {
                 wait.as_secs()
             ));
         };
-        let fetched = patiently(self.parts.ids.as_ref(), fetch, tell).await;
+        let fetched = patiently(self.parts.ids.as_ref(), fetch, tell, self.cancellation()).await;
         fetched.map_err(|error| git_failed(&error))
     }
 }

@@ -8,6 +8,7 @@ use agent_tests::callback::Receiver;
 use agent_tests::client::Reply;
 use agent_tests::fault::Fault;
 use agent_tests::git_http::GitHttp;
+use agent_tests::github::GitHub;
 use agent_tests::job::{self, body, nothing_is_left, reached, with};
 use agent_tests::process;
 use agent_tests::repo::{BareRepo, git};
@@ -341,6 +342,71 @@ fn pausing_hook(server: &Server, repo: &BareRepo) -> (PathBuf, PathBuf) {
     fs::write(&hook, text).unwrap();
     fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
     (here, go)
+}
+
+/// A job on a GitHub, its agent done with its work but for the file that is returned last.
+fn about_to_deliver(
+    remote: &GitHttp,
+    github: &GitHub,
+    builder: Builder,
+) -> (Server, String, PathBuf) {
+    let repo = BareRepo::create(&builder.remotes(), "acme", "app").unwrap();
+    github.add(&repo);
+    let server = builder
+        .env("GIT_REMOTE_BASE", remote.base())
+        .env("GITHUB_API_URL", github.url())
+        .env("GITHUB_TOKEN", TOKEN)
+        .start()
+        .unwrap();
+    let (here, go) = (server.dir().join("here"), server.dir().join("go"));
+    let script = format!(
+        "write a.txt one\nmark {}\nwait {}",
+        here.display(),
+        go.display()
+    );
+    let id = server.submit(&body(&repo, "fix/it", &script)).unwrap();
+    reached(&here).unwrap();
+    (server, id, go)
+}
+
+const TOKEN: &str = "ghp_of_the_test";
+
+/// Cancels a job once it waits for the next try of its delivery.
+fn cancel_between_tries(server: &Server, id: &str) -> Value {
+    let waits = || server.log(id).unwrap().contains("failed, next try in");
+    assert!(process::wait_until(Duration::from_secs(60), waits));
+    let begun = Instant::now();
+    let answer = cancel(server, id, "").unwrap().expect(200).unwrap();
+    // All tries together take half a minute.
+    assert!(begun.elapsed() < LADDER, "took {:?}", begun.elapsed());
+    answer
+}
+
+#[test]
+fn a_cancellation_ends_the_tries_of_a_push_and_the_work_is_kept() {
+    let builder = Builder::new().unwrap();
+    let remote = GitHttp::start(&builder.remotes(), TOKEN).unwrap();
+    let github = GitHub::start(TOKEN).unwrap();
+    let (server, id, go) = about_to_deliver(&remote, &github, builder);
+    remote.faults().next(99, &Fault::status(503));
+    fs::write(go, "").unwrap();
+    assert_eq!(cancel_between_tries(&server, &id)["status"], "cancelled");
+    let saved = server.job(&id).unwrap()["savedRef"].clone();
+    assert_eq!(saved, format!("refs/agent/{id}"));
+    nothing_is_left(&server).unwrap();
+}
+
+#[test]
+fn a_cancellation_ends_the_tries_of_a_pull_request() {
+    let builder = Builder::new().unwrap();
+    let remote = GitHttp::start(&builder.remotes(), TOKEN).unwrap();
+    let github = GitHub::start(TOKEN).unwrap();
+    let (server, id, go) = about_to_deliver(&remote, &github, builder);
+    github.faults().next(99, &Fault::status(502));
+    fs::write(go, "").unwrap();
+    assert_eq!(cancel_between_tries(&server, &id)["status"], "cancelled");
+    assert!(github.pulls("acme", "app").is_empty());
+    nothing_is_left(&server).unwrap();
 }
 
 #[test]
