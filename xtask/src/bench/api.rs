@@ -35,6 +35,7 @@ const ROUNDS: usize = 3;
 /// Bounds of one turn.
 const READ_TIME: Duration = Duration::from_millis(400);
 const POST_TIME: Duration = Duration::from_secs(1);
+const COMMIT_TIME: Duration = Duration::from_millis(500);
 const MOST: u64 = 50_000;
 /// A job that does not start by then never will.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -113,43 +114,35 @@ impl ApiBench {
         Ok(slowest)
     }
 
-    /// Measures durable POSTs; returns how many times the disk's commits they are at the most
-    /// connections, with many jobs.
+    /// Measures durable POSTs, each turn right after the disk's commits, which vary more than
+    /// anything else; returns how many times these the POSTs are at the most connections.
     fn posts(&self, sides: &[Side; 2], dir: &Path) -> Result<f64> {
         let mut table = self.table("many/few");
-        let (mut commits, mut jobs) = (Series::default(), Series::default());
-        let mut factor = 0.0;
+        let mut floor = Table::new(&["rows", "conn", "min", "median", "max", "POST / commits"]);
+        let mut factor = f64::NAN;
         for connections in CONNECTIONS {
             let load = Load {
                 connections,
                 time: POST_TIME,
                 most: MOST,
             };
-            for (rows, name, series) in [
-                (Rows::One, "one.db", &mut commits),
-                (Rows::Job, "job.db", &mut jobs),
-            ] {
-                let path = dir.join(name);
-                series.push(baseline::commits_a_second(
-                    &path,
-                    rows,
-                    &prompt(),
-                    POST_TIME,
-                )?);
-            }
-            let outcomes = in_turns(sides, |side| side.load(load, Side::post))?;
+            let [mut one, mut job] = [Against::default(), Against::default()];
+            let outcomes = in_turns(sides, |side| {
+                let one_rate = commits(dir, Rows::One)?;
+                let job_rate = commits(dir, Rows::Job)?;
+                let outcome = side.load(load, Side::post)?;
+                one.push(one_rate, &outcome);
+                job.push(job_rate, &outcome);
+                Ok(outcome)
+            })?;
             let ratio = outcomes[1].micros.median() / outcomes[0].micros.median();
             add_row(&mut table, "POST /jobs", connections, &outcomes, ratio);
-            factor = outcomes[1].rate.median() / commits.median();
+            floor.row("one of a job's size", one.cells(connections));
+            floor.row("all of a job's", job.cells(connections));
+            factor = one.factors.median();
         }
         table.print("Durable writes; latencies in microseconds");
-        println!(
-            "One commit a request, one thread, same disk, without HTTP:\n\n  \
-             one row of a job's size     {:.0} a second\n  \
-             all the rows of a job       {:.0} a second\n",
-            commits.median(),
-            jobs.median()
-        );
+        floor.print("One commit a request, one thread, same disk, without HTTP; commits a second");
         Ok(factor)
     }
 
@@ -159,6 +152,42 @@ impl ApiBench {
         Table::new(&[
             "", "conn", &few_rate, "p50", "p99", &many_rate, "p50", "p99", ratio,
         ])
+    }
+}
+
+fn commits(dir: &Path, rows: Rows) -> Result<f64> {
+    baseline::commits_a_second(
+        &dir.join(format!("{rows:?}.db")),
+        rows,
+        &prompt(),
+        COMMIT_TIME,
+    )
+}
+
+/// POSTs beside the commits measured right before each turn.
+#[derive(Debug, Default)]
+struct Against {
+    commits: Series,
+    factors: Series,
+}
+
+impl Against {
+    fn push(&mut self, commits: f64, posts: &Outcome) {
+        self.commits.push(commits);
+        self.factors.push(posts.rate.median() / commits);
+    }
+
+    fn cells(&self, connections: usize) -> [String; 5] {
+        let commits = &self.commits;
+        let [min, median, max] =
+            [commits.min(), commits.median(), commits.max()].map(|rate| format!("{rate:.0}"));
+        [
+            connections.to_string(),
+            min,
+            median,
+            max,
+            format!("{:.2}", self.factors.median()),
+        ]
     }
 }
 
