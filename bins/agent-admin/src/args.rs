@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::exit;
 
@@ -65,6 +65,8 @@ pub(crate) enum ClientsCommand {
         /// The customer's id in your own system
         #[arg(long)]
         os_client_id: Option<String>,
+        #[command(flatten)]
+        run: Run,
     },
     /// List all clients
     List,
@@ -78,11 +80,16 @@ pub(crate) enum ClientsCommand {
         /// Id, or org/repo
         client: String,
         /// New name
-        #[arg(long, required_unless_present = "default_branch")]
+        #[arg(long, required_unless_present_any = ["default_branch", "Run", "unset"])]
         name: Option<String>,
         /// New default branch
         #[arg(long)]
         default_branch: Option<String>,
+        #[command(flatten)]
+        run: Run,
+        /// Leave these options to the server again
+        #[arg(long, value_delimiter = ',')]
+        unset: Vec<RunOption>,
     },
     /// Remove a client; its ended jobs stay readable
     Rm {
@@ -196,6 +203,16 @@ pub(crate) struct Submit {
     /// Where to call back when the job has ended
     #[arg(long)]
     pub(crate) callback_url: Option<String>,
+    #[command(flatten)]
+    pub(crate) run: Run,
+    /// Wait until the job has ended; the exit code tells how
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+/// How the agent is run: a job's own wishes, or what a client's jobs get without any.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Run {
     /// Model the agent is to use
     #[arg(long)]
     pub(crate) model: Option<String>,
@@ -208,9 +225,15 @@ pub(crate) struct Submit {
     /// Longest silence of the agent, in seconds
     #[arg(long)]
     pub(crate) idle_timeout: Option<u64>,
-    /// Wait until the job has ended; the exit code tells how
-    #[arg(long)]
-    pub(crate) wait: bool,
+}
+
+/// One of [`Run`], by the name of its option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RunOption {
+    Model,
+    PermissionMode,
+    Timeout,
+    IdleTimeout,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -250,6 +273,27 @@ mod tests {
             "--prompt-file",
             "f"
         ]));
+    }
+
+    #[test]
+    fn a_change_of_a_client_changes_something() {
+        let parse = |extra: &[&str]| {
+            let fixed = ["agent-admin", "clients", "update", "c"];
+            Args::try_parse_from(fixed.iter().chain(extra)).is_ok()
+        };
+        assert!(!parse(&[]));
+        for change in [
+            ["--name", "n"],
+            ["--default-branch", "b"],
+            ["--model", "m"],
+            ["--permission-mode", "plan"],
+            ["--timeout", "1"],
+            ["--idle-timeout", "1"],
+            ["--unset", "model,permission-mode,timeout,idle-timeout"],
+        ] {
+            assert!(parse(&change), "{change:?}");
+        }
+        assert!(!parse(&["--unset", "name"]));
     }
 
     #[test]

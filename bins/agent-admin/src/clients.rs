@@ -1,9 +1,9 @@
 //! `agent-admin clients`.
 
 use agent_client::Client;
-use agent_client::wire::{ClientDetails, CreateClient, UpdateClient};
+use agent_client::wire::{ClientDetails, CreateClient, Patch, UpdateClient};
 
-use crate::args::ClientsCommand;
+use crate::args::{ClientsCommand, RunOption};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::screen::Screen;
@@ -19,6 +19,7 @@ pub(crate) fn run(
             name,
             default_branch,
             os_client_id,
+            run,
         } => {
             let (org, repo) = split(&repository)?;
             let name = name.unwrap_or_else(|| repo.clone());
@@ -28,6 +29,10 @@ pub(crate) fn run(
                 github_org: org,
                 github_repo: repo,
                 default_branch,
+                model: run.model,
+                permission_mode: run.permission_mode,
+                timeout_seconds: run.timeout,
+                idle_timeout_seconds: run.idle_timeout,
             };
             add(client, screen, &new)
         }
@@ -40,10 +45,16 @@ pub(crate) fn run(
             client: which,
             name,
             default_branch,
+            run,
+            unset,
         } => {
             let change = UpdateClient {
                 name: name.into(),
                 default_branch: default_branch.into(),
+                model: patch(run.model, RunOption::Model, &unset)?,
+                permission_mode: patch(run.permission_mode, RunOption::PermissionMode, &unset)?,
+                timeout_seconds: patch(run.timeout, RunOption::Timeout, &unset)?,
+                idle_timeout_seconds: patch(run.idle_timeout, RunOption::IdleTimeout, &unset)?,
             };
             update(client, screen, which, &change)
         }
@@ -76,6 +87,16 @@ pub(crate) fn split(repository: &str) -> Result<(String, String), Failure> {
         _ => Err(Failure::Usage(format!(
             "{repository:?} is not of the form org/repo"
         ))),
+    }
+}
+
+fn patch<T>(value: Option<T>, option: RunOption, unset: &[RunOption]) -> Result<Patch<T>, Failure> {
+    match (value, unset.contains(&option)) {
+        (Some(_), true) => Err(Failure::Usage(
+            "--unset names an option that is given a value, too".to_owned(),
+        )),
+        (None, true) => Ok(Patch::Null),
+        (value, false) => Ok(value.into()),
     }
 }
 
@@ -122,6 +143,7 @@ fn list(client: &Client, screen: &mut Screen) -> Result<Exit, Failure> {
 
 fn show(screen: &mut Screen, details: &ClientDetails) -> Result<Exit, Failure> {
     if !screen.json(details)? {
+        let options = &details.options;
         screen.record(&[
             ("id", Some(details.id.clone())),
             ("name", Some(details.name.clone())),
@@ -131,6 +153,10 @@ fn show(screen: &mut Screen, details: &ClientDetails) -> Result<Exit, Failure> {
             ),
             ("default branch", Some(details.default_branch.clone())),
             ("os client id", details.os_client_id.clone()),
+            ("model", options.model.clone()),
+            ("permission mode", options.permission_mode.clone()),
+            ("timeout", options.timeout_seconds.map(seconds)),
+            ("idle timeout", options.idle_timeout_seconds.map(seconds)),
             ("cloned", Some(yes(details.repo_exists))),
             ("active jobs", Some(details.active_jobs.to_string())),
             ("total jobs", Some(details.total_jobs.to_string())),
@@ -178,6 +204,10 @@ fn remove(
 
 fn yes(value: bool) -> String {
     if value { "yes" } else { "no" }.into()
+}
+
+fn seconds(count: u64) -> String {
+    format!("{count} s")
 }
 
 #[cfg(test)]

@@ -56,10 +56,10 @@ fn request(args: Submit) -> Result<CreateJob, Failure> {
         title: args.title,
         os_feature_id: args.os_feature_id,
         os_callback_url: args.callback_url,
-        model: args.model,
-        permission_mode: args.permission_mode,
-        timeout_seconds: args.timeout,
-        idle_timeout_seconds: args.idle_timeout,
+        model: args.run.model,
+        permission_mode: args.run.permission_mode,
+        timeout_seconds: args.run.timeout,
+        idle_timeout_seconds: args.run.idle_timeout,
     })
 }
 

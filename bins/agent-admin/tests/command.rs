@@ -170,6 +170,41 @@ fn a_client_can_be_named_by_its_repository() {
 }
 
 #[test]
+fn a_clients_options_are_set_unset_and_shown() {
+    let body = serde_json::json!({
+        "id": "1", "osClientId": null, "name": "Shop", "githubOrg": "acme", "githubRepo": "shop",
+        "defaultBranch": "main", "repoExists": true, "activeJobs": 0, "totalJobs": 0,
+        "createdAt": "2025-01-07T12:00:00.000Z", "model": null, "permissionMode": "plan",
+        "timeoutSeconds": 60, "idleTimeoutSeconds": null, "repoCloned": true, "bareRepoPath": "/r",
+    });
+    let answered = || answer("200 OK", &body.to_string());
+    let script = Script::new(vec![answered(), answered(), answered()]);
+    let mode = ["--permission-mode", "plan", "--timeout", "60"];
+    let add = [&["clients", "add", "acme/shop"], &mode[..]].concat();
+    let output = script.run(&add);
+    assert!(output.status.success(), "{}", err(&output));
+    let both = ["--timeout", "5", "--unset", "timeout"];
+    let output = script.run(&[&["clients", "update", "1"], &both[..]].concat());
+    assert_eq!(output.status.code(), Some(2), "{}", err(&output));
+    let change = ["--idle-timeout", "30", "--unset", "model,timeout"];
+    let output = script.run(&[&["clients", "update", "1"], &change[..]].concat());
+    assert!(output.status.success(), "{}", err(&output));
+
+    let shown = out(&script.run(&["clients", "show", "1"]));
+    let named = |name: &str| shown.lines().find(|line| line.starts_with(name));
+    let lines = ["permission mode:", "timeout:", "model:", "idle timeout:"].map(named);
+    let lines = lines.map(|line| line.map(|line| line.split_once(':').unwrap().1.trim()));
+    assert_eq!(lines, [Some("plan"), Some("60 s"), None, None], "{shown}");
+    let asked = script.asked();
+    for (asked, sent) in asked.iter().zip([
+        r#""githubRepo":"shop","permissionMode":"plan","timeoutSeconds":60}"#,
+        r#"{"model":null,"timeoutSeconds":null,"idleTimeoutSeconds":30}"#,
+    ]) {
+        assert!(asked.ends_with(sent), "{asked}");
+    }
+}
+
+#[test]
 fn refusals_have_exit_codes_of_their_own() {
     for (status, code, exit) in [
         ("400 Bad Request", "invalid_field", 2),

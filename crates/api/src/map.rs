@@ -1,7 +1,7 @@
 //! From the domain to the wire.
 
 use agent_client::wire;
-use agent_domain::{Client, Job, State, Timestamp, iso_millis};
+use agent_domain::{Client, Job, RunOptions, State, Timestamp, iso_millis};
 use agent_queue::{
     Accepted, CancelOutcome, ClientDetails, ClientView, CreatedClient, DeliveryLog, DeliveryState,
     Health, HistoryEntry, JobFilter, JobPage, JobSummary, JobWithClient, Message, QueueView,
@@ -23,6 +23,7 @@ pub(crate) fn client_summary(view: ClientView) -> wire::ClientSummary {
         os_client_id: client.os_client_id,
         name: client.name,
         repo_exists,
+        options: run_options(client.options),
     }
 }
 
@@ -44,6 +45,16 @@ pub(crate) fn client_details(details: ClientDetails) -> wire::ClientDetails {
         repo_exists,
         active_jobs: counts.active,
         total_jobs: counts.total,
+        options: run_options(client.options),
+    }
+}
+
+fn run_options(options: RunOptions) -> wire::RunOptions {
+    wire::RunOptions {
+        model: options.model,
+        permission_mode: options.permission_mode.map(|mode| mode.to_string()),
+        timeout_seconds: options.timeout.map(|time| time.as_secs()),
+        idle_timeout_seconds: options.idle_timeout.map(|time| time.as_secs()),
     }
 }
 

@@ -6,10 +6,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use agent_client::wire::{CreateClient, CreateJob, Patch, UpdateClient};
+use agent_client::wire::{self, CreateClient, CreateJob, Patch, UpdateClient};
 use agent_domain::{
-    BranchName, ClientChange, JobSpec, NewClient, RepoSlug, RunOptions, RunOptionsChange, Status,
-    TextError, limits, one_line, prompt,
+    BranchName, ClientChange, Edit, JobSpec, NewClient, PermissionMode, RepoSlug, RunOptions,
+    RunOptionsChange, Status, TextError, limits, one_line, prompt,
 };
 use agent_queue::{JobFilter, Submission, Target};
 
@@ -28,7 +28,12 @@ pub(crate) fn new_client(body: CreateClient) -> Result<NewClient, Problem> {
         name: text("name", body.name, limits::NAME_CHARS)?,
         repo: repo(&body.github_org, &body.github_repo)?,
         default_branch: field("defaultBranch", default_branch)?,
-        options: RunOptions::default(),
+        options: run_options(wire::RunOptions {
+            model: body.model,
+            permission_mode: body.permission_mode,
+            timeout_seconds: body.timeout_seconds,
+            idle_timeout_seconds: body.idle_timeout_seconds,
+        })?,
     })
 }
 
@@ -41,7 +46,12 @@ pub(crate) fn client_change(body: UpdateClient) -> Result<ClientChange, Problem>
         default_branch: branch
             .map(|branch| field("defaultBranch", &branch))
             .transpose()?,
-        options: RunOptionsChange::default(),
+        options: RunOptionsChange {
+            model: edit(body.model, model)?,
+            permission_mode: edit(body.permission_mode, permission_mode)?,
+            timeout: edit(body.timeout_seconds, timeout)?,
+            idle_timeout: edit(body.idle_timeout_seconds, idle_timeout)?,
+        },
     })
 }
 
@@ -67,15 +77,12 @@ pub(crate) fn submission(body: CreateJob) -> Result<Submission, Problem> {
             title: optional_text("title", body.title, limits::TITLE_CHARS)?,
             os_feature_id: optional_text("osFeatureId", body.os_feature_id, limits::NAME_CHARS)?,
             callback_url: callback,
-            options: RunOptions {
-                model: body.model.map(model).transpose()?,
-                permission_mode: body
-                    .permission_mode
-                    .map(|mode| field("permissionMode", &mode))
-                    .transpose()?,
-                timeout: seconds("timeoutSeconds", body.timeout_seconds)?,
-                idle_timeout: seconds("idleTimeoutSeconds", body.idle_timeout_seconds)?,
-            },
+            options: run_options(wire::RunOptions {
+                model: body.model,
+                permission_mode: body.permission_mode,
+                timeout_seconds: body.timeout_seconds,
+                idle_timeout_seconds: body.idle_timeout_seconds,
+            })?,
             prompt: body.prompt.into(),
         },
     })
@@ -148,6 +155,15 @@ fn callback_url<T: FromStr<Err: Display>>(text: &str) -> Result<T, Problem> {
     Ok(parsed)
 }
 
+fn run_options(asked: wire::RunOptions) -> Result<RunOptions, Problem> {
+    Ok(RunOptions {
+        model: asked.model.map(model).transpose()?,
+        permission_mode: asked.permission_mode.map(permission_mode).transpose()?,
+        timeout: asked.timeout_seconds.map(timeout).transpose()?,
+        idle_timeout: asked.idle_timeout_seconds.map(idle_timeout).transpose()?,
+    })
+}
+
 /// A model's name becomes an argument of a command: it must not look like an option.
 fn model(name: String) -> Result<String, Problem> {
     let name = text("model", name, limits::NAME_CHARS)?;
@@ -160,13 +176,28 @@ fn model(name: String) -> Result<String, Problem> {
     Ok(name)
 }
 
-fn seconds(name: &str, value: Option<u64>) -> Result<Option<Duration>, Problem> {
-    match value {
-        Some(value) if !(1..=limits::TIMEOUT_SECONDS_MAX).contains(&value) => {
-            let what = format!("must be from 1 to {}", limits::TIMEOUT_SECONDS_MAX);
-            Err(Problem::field(name, what))
-        }
-        value => Ok(value.map(Duration::from_secs)),
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "of one form with the other options"
+)]
+fn permission_mode(name: String) -> Result<PermissionMode, Problem> {
+    field("permissionMode", &name)
+}
+
+fn timeout(value: u64) -> Result<Duration, Problem> {
+    seconds("timeoutSeconds", value)
+}
+
+fn idle_timeout(value: u64) -> Result<Duration, Problem> {
+    seconds("idleTimeoutSeconds", value)
+}
+
+fn seconds(name: &str, value: u64) -> Result<Duration, Problem> {
+    if (1..=limits::TIMEOUT_SECONDS_MAX).contains(&value) {
+        Ok(Duration::from_secs(value))
+    } else {
+        let what = format!("must be from 1 to {}", limits::TIMEOUT_SECONDS_MAX);
+        Err(Problem::field(name, what))
     }
 }
 
@@ -212,6 +243,17 @@ fn given(name: &str, value: Patch<String>) -> Result<Option<String>, Problem> {
         Patch::Null => Err(Problem::field(name, "must not be null")),
         Patch::Value(value) => Ok(Some(value)),
     }
+}
+
+fn edit<T, U>(
+    value: Patch<T>,
+    check: impl FnOnce(T) -> Result<U, Problem>,
+) -> Result<Edit<U>, Problem> {
+    Ok(match value {
+        Patch::Absent => Edit::Keep,
+        Patch::Null => Edit::Clear,
+        Patch::Value(value) => Edit::Set(check(value)?),
+    })
 }
 
 #[cfg(test)]
@@ -351,6 +393,27 @@ mod tests {
             client_change(UpdateClient::default()).unwrap(),
             ClientChange::default()
         );
+    }
+
+    #[test]
+    fn null_clears_an_option_of_a_client_and_a_value_is_checked() {
+        let change = UpdateClient {
+            model: Patch::Null,
+            timeout_seconds: Patch::Value(60),
+            ..UpdateClient::default()
+        };
+        let expected = RunOptionsChange {
+            model: Edit::Clear,
+            timeout: Edit::Set(Duration::from_mins(1)),
+            ..RunOptionsChange::default()
+        };
+        assert_eq!(client_change(change).unwrap().options, expected);
+        let bad = UpdateClient {
+            permission_mode: Patch::Value("yolo".into()),
+            ..UpdateClient::default()
+        };
+        let refused = client_change(bad).unwrap_err().to_string();
+        assert!(refused.starts_with("permissionMode"), "{refused}");
     }
 
     #[test]

@@ -76,10 +76,14 @@ fn absent_fields_are_not_sent_and_null_is() {
     let (client, server) = script(json("400 Bad Request", "{}"));
     let change = UpdateClient {
         name: Patch::Null,
-        default_branch: Patch::Absent,
+        timeout_seconds: Patch::Value(60),
+        idle_timeout_seconds: Patch::Null,
+        ..UpdateClient::default()
     };
     assert!(client.update_client("abc", &change).is_err());
-    assert!(server.join().unwrap().ends_with("\r\n\r\n{\"name\":null}"));
+    let body = r#"{"name":null,"timeoutSeconds":60,"idleTimeoutSeconds":null}"#;
+    let request = server.join().unwrap();
+    assert!(request.ends_with(&format!("\r\n\r\n{body}")), "{request}");
 
     let (client, server) = script(json("400 Bad Request", "{}"));
     let job = CreateJob {

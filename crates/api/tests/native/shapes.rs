@@ -1,15 +1,25 @@
 //! Every answer, member for member.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use agent_domain::{
-    Coordinator as _, Ending, Facts, Mirrors as _, Phase, PullRequest, Reason, RepoSlug,
+    Coordinator as _, Ending, Facts, Mirrors as _, PermissionMode, Phase, PullRequest, Reason,
+    RepoSlug, RunOptions,
 };
 use serde_json::{Value, json};
 
 use crate::stage::{Stage, id_of};
 
 const NOW: &str = "2025-01-07T12:00:00.123Z";
+
+/// What a client may say of its jobs' runs.
+const OPTIONS: [&str; 4] = [
+    "model",
+    "permissionMode",
+    "timeoutSeconds",
+    "idleTimeoutSeconds",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_is_created_listed_shown_changed_and_removed() {
@@ -33,6 +43,9 @@ async fn a_client_is_created_listed_shown_changed_and_removed() {
 
     expected["repoExists"] = json!(true);
     expected["createdAt"] = json!(NOW);
+    for option in OPTIONS {
+        expected[option] = Value::Null;
+    }
     assert_eq!(stage.get("/clients").await, json!({"clients": [expected]}));
 
     let mut details = expected.clone();
@@ -54,6 +67,64 @@ async fn a_client_is_created_listed_shown_changed_and_removed() {
         (200, json!({"deleted": true, "repoRemoved": true}))
     );
     assert_eq!(stage.get("/clients").await, json!({"clients": []}));
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clients_options_are_given_shown_changed_and_cleared() {
+    let stage = Stage::new().await;
+    let body = json!({
+        "name": "Shop", "githubOrg": "acme", "githubRepo": "shop", "model": "opus",
+        "permissionMode": "plan", "timeoutSeconds": 60, "idleTimeoutSeconds": 30,
+    });
+    let path = format!(
+        "/clients/{}",
+        id_of(&stage.send("POST", "/clients", &body.to_string()).await)
+    );
+    let options = |client: &Value| OPTIONS.map(|option| client[option].clone());
+    let given = options(&body);
+    assert_eq!(options(&stage.get("/clients").await["clients"][0]), given);
+    assert_eq!(options(&stage.get(&path).await), given);
+
+    let change = r#"{"model":null,"permissionMode":"acceptEdits","timeoutSeconds":86400}"#;
+    let changed = stage.send("PATCH", &path, change).await;
+    let expected = [Value::Null, json!("acceptEdits"), json!(86_400), json!(30)];
+    assert_eq!(
+        (changed.status, options(&changed.json())),
+        (200, expected.clone())
+    );
+    let renamed = stage.send("PATCH", &path, r#"{"name":"New"}"#).await;
+    assert_eq!(options(&renamed.json()), expected);
+    let change = r#"{"permissionMode":null,"timeoutSeconds":null,"idleTimeoutSeconds":null}"#;
+    stage.send("PATCH", &path, change).await;
+    assert_eq!(options(&stage.get(&path).await), [const { Value::Null }; 4]);
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_told_the_jobs_options_before_the_clients() {
+    let stage = Stage::new().await;
+    let body = json!({
+        "name": "Shop", "githubOrg": "acme", "githubRepo": "shop", "model": "haiku",
+        "permissionMode": "plan", "timeoutSeconds": 60,
+    });
+    let client = id_of(&stage.send("POST", "/clients", &body.to_string()).await);
+    let job = json!({
+        "clientId": client, "prompt": "p", "branchName": "a", "model": "opus",
+        "idleTimeoutSeconds": 30,
+    });
+    stage.send("POST", "/jobs", &job.to_string()).await;
+    let change = r#"{"timeoutSeconds":90,"idleTimeoutSeconds":45}"#;
+    stage
+        .send("PATCH", &format!("/clients/{client}"), change)
+        .await;
+    let expected = RunOptions {
+        model: Some("opus".into()),
+        permission_mode: Some(PermissionMode::Plan),
+        timeout: Some(Duration::from_secs(90)),
+        idle_timeout: Some(Duration::from_secs(30)),
+    };
+    assert_eq!(stage.claim().await.options, expected);
     stage.close().await;
 }
 

@@ -20,6 +20,18 @@ pub struct CreateClient {
     /// `main` unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_branch: Option<String>,
+    /// Model the agent is to use, unless a job says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Permission mode of the CLI, unless a job says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permission_mode: Option<String>,
+    /// Longest run of the agent, unless a job says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u64>,
+    /// Longest silence of the agent, unless a job says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_seconds: Option<u64>,
 }
 
 /// Body of `PATCH /clients/:id`.
@@ -32,6 +44,32 @@ pub struct UpdateClient {
     /// New default branch; null is refused.
     #[serde(default, skip_serializing_if = "Patch::is_absent")]
     pub default_branch: Patch<String>,
+    /// Model the agent is to use; null clears it.
+    #[serde(default, skip_serializing_if = "Patch::is_absent")]
+    pub model: Patch<String>,
+    /// Permission mode of the CLI; null clears it.
+    #[serde(default, skip_serializing_if = "Patch::is_absent")]
+    pub permission_mode: Patch<String>,
+    /// Longest run of the agent; null clears it.
+    #[serde(default, skip_serializing_if = "Patch::is_absent")]
+    pub timeout_seconds: Patch<u64>,
+    /// Longest silence of the agent; null clears it.
+    #[serde(default, skip_serializing_if = "Patch::is_absent")]
+    pub idle_timeout_seconds: Patch<u64>,
+}
+
+/// What a client says of the runs of its jobs; null leaves it to the server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunOptions {
+    /// Model the agent is to use.
+    pub model: Option<String>,
+    /// Permission mode of the CLI.
+    pub permission_mode: Option<String>,
+    /// Longest run of the agent.
+    pub timeout_seconds: Option<u64>,
+    /// Longest silence of the agent.
+    pub idle_timeout_seconds: Option<u64>,
 }
 
 /// A client in a list, and the answer to a change.
@@ -54,6 +92,9 @@ pub struct ClientSummary {
     pub repo_exists: bool,
     /// When it was added.
     pub created_at: String,
+    /// What it says of its jobs' runs; members of this object, not of one inside.
+    #[serde(flatten)]
+    pub options: RunOptions,
 }
 
 /// Answer to `GET /clients`.
@@ -87,6 +128,9 @@ pub struct ClientDetails {
     pub total_jobs: u64,
     /// When it was added.
     pub created_at: String,
+    /// What it says of its jobs' runs; members of this object, not of one inside.
+    #[serde(flatten)]
+    pub options: RunOptions,
 }
 
 /// Answer to `POST /clients`.

@@ -11,7 +11,7 @@ mod system;
 
 pub use clients::{
     ClientCreated, ClientDeleted, ClientDetails, ClientList, ClientSummary, CreateClient,
-    UpdateClient,
+    RunOptions, UpdateClient,
 };
 pub use jobs::{
     Cancelled, CreateJob, Delivery, DeliveryList, DeliveryTry, HistoryEntry, JobClient, JobCreated,
