@@ -1,5 +1,6 @@
 //! Jobs on a plain remote: what is delivered, what is kept, what is refused.
 
+use std::path::Path;
 use std::time::Duration;
 
 use agent_tests::process::wait_until;
@@ -308,6 +309,17 @@ fn jobs_wait_for_a_slot_in_the_order_in_which_they_came() {
     assert_eq!(std::fs::read_to_string(order).unwrap(), "0\n1\n2\n3\n");
 }
 
+/// The CLI's arguments, as it recorded them.
+fn argv(record: &Path) -> Vec<String> {
+    let record: Value = serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
+    serde_json::from_value(record["argv"].clone()).unwrap()
+}
+
+fn after<'a>(argv: &'a [String], flag: &str) -> Option<&'a str> {
+    let at = argv.iter().position(|arg| arg == flag)?;
+    argv.get(at + 1).map(String::as_str)
+}
+
 #[test]
 fn an_explicit_model_and_permission_mode_reach_the_cli() {
     let (server, _repo) = start();
@@ -316,25 +328,38 @@ fn an_explicit_model_and_permission_mode_reach_the_cli() {
     body["model"] = json!("claude-sonnet-5-5");
     body["permissionMode"] = json!("acceptEdits");
     assert_eq!(run(&server, &body)["status"], "completed");
-    let record: Value = serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
-    let argv: Vec<_> = record["argv"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
-    let after = |flag: &str| {
-        let at = argv.iter().position(|arg| *arg == flag)?;
-        argv.get(at + 1).copied()
-    };
+    let argv = argv(&record);
+    let after = |flag| after(&argv, flag);
     assert_eq!(after("--model"), Some("claude-sonnet-5-5"), "{argv:?}");
     assert_eq!(after("--permission-mode"), Some("acceptEdits"));
     assert_eq!(after("--output-format"), Some("stream-json"));
-    assert!(argv.contains(&"--verbose"));
+    assert!(argv.iter().any(|arg| arg == "--verbose"));
     assert!(
         !argv.iter().any(|arg| arg.contains("Do it.")),
         "the prompt goes over standard input"
     );
+}
+
+#[test]
+fn a_clients_model_and_permission_mode_reach_the_cli_unless_the_job_has_its_own() {
+    let (server, _repo) = start();
+    let record = server.dir().join("record.json");
+    let client = json!({
+        "name": "Site", "githubOrg": "acme", "githubRepo": "site",
+        "model": "claude-sonnet-5-5", "permissionMode": "acceptEdits",
+    });
+    let api = server.client();
+    api.post("/clients", &client).unwrap().expect(201).unwrap();
+    let script = format!("record {}", record.display());
+    let seen = |branch: &str, own: Option<&str>| {
+        let mut body = scripted(branch, &script);
+        body["permissionMode"] = json!(own);
+        assert_eq!(run(&server, &body)["status"], "completed");
+        let argv = argv(&record);
+        ["--model", "--permission-mode"].map(|flag| after(&argv, flag).unwrap().to_owned())
+    };
+    assert_eq!(seen("client", None), ["claude-sonnet-5-5", "acceptEdits"]);
+    assert_eq!(seen("job", Some("auto")), ["claude-sonnet-5-5", "auto"]);
 }
 
 #[test]
