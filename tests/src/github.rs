@@ -14,9 +14,13 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::fault::{Fault, Faults};
-use crate::http_server::{HttpServer, Request, Response};
+use crate::http_server::{Answer, HttpServer, Request, Response};
 use crate::repo::BareRepo;
+use crate::tls::Certificate;
 use pulls::Hosted;
+
+/// Below which path GitHub Enterprise has its API.
+const ENTERPRISE: &str = "/api/v3";
 
 /// A running fake; dropping it stops it.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub struct GitHub {
 #[derive(Debug)]
 struct State {
     token: String,
+    /// What stands before every path.
+    prefix: &'static str,
     url: String,
     hosted: Vec<Hosted>,
     requests: Vec<Request>,
@@ -37,19 +43,22 @@ struct State {
 impl GitHub {
     /// Starts one that knows no repository and accepts one token.
     pub fn start(token: &str) -> Result<Self> {
-        let faults = Faults::default();
-        let state = Arc::new(Mutex::new(State {
-            token: token.to_owned(),
-            url: String::new(),
-            hosted: Vec::new(),
-            requests: Vec::new(),
-        }));
-        let (due, shared) = (faults.clone(), Arc::clone(&state));
-        let server = HttpServer::start(move |request| {
-            lock(&shared).requests.push(request.clone());
-            due.apply(|| lock(&shared).answer(&request))
-        })?;
+        let (state, faults) = (State::new(token, ""), Faults::default());
+        let server = HttpServer::start(handler(&state, &faults))?;
         lock(&state).url = server.url();
+        Ok(Self {
+            server,
+            state,
+            faults,
+        })
+    }
+
+    /// Starts one as a company has it: at `https://localhost:PORT/api/v3`.
+    pub fn start_enterprise(token: &str, certificate: &Certificate) -> Result<Self> {
+        let (state, faults) = (State::new(token, ENTERPRISE), Faults::default());
+        let server = HttpServer::start_tls(certificate, handler(&state, &faults))?;
+        let port = server.address().port();
+        lock(&state).url = format!("https://localhost:{port}{ENTERPRISE}");
         Ok(Self {
             server,
             state,
@@ -59,7 +68,12 @@ impl GitHub {
 
     /// The base of its API.
     pub fn url(&self) -> String {
-        self.server.url()
+        lock(&self.state).url.clone()
+    }
+
+    /// `HOST:PORT` as `gh` knows it.
+    pub fn host(&self) -> String {
+        format!("localhost:{}", self.server.address().port())
     }
 
     /// Makes a repository known.
@@ -106,7 +120,29 @@ fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Answers from `state`, but for the faults that are due.
+fn handler(
+    state: &Arc<Mutex<State>>,
+    faults: &Faults,
+) -> impl Fn(Request) -> Answer + Send + Sync + 'static {
+    let (due, state) = (faults.clone(), Arc::clone(state));
+    move |request| {
+        lock(&state).requests.push(request.clone());
+        due.apply(|| lock(&state).answer(&request))
+    }
+}
+
 impl State {
+    fn new(token: &str, prefix: &'static str) -> Arc<Mutex<Self>> {
+        Arc::new(Mutex::new(Self {
+            token: token.to_owned(),
+            prefix,
+            url: String::new(),
+            hosted: Vec::new(),
+            requests: Vec::new(),
+        }))
+    }
+
     fn find(&self, org: &str, name: &str) -> Option<&Hosted> {
         self.hosted.iter().find(|hosted| hosted.is(org, name))
     }
@@ -118,7 +154,14 @@ impl State {
         if let Err(refusal) = self.authorise(request) {
             return refusal;
         }
-        let path = request.path().to_owned();
+        let Some(target) = request.target.strip_prefix(self.prefix) else {
+            return problem::not_found();
+        };
+        let request = &Request {
+            target: target.to_owned(),
+            ..request.clone()
+        };
+        let path = request.path();
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         match (request.method.as_str(), parts.as_slice()) {
             ("GET", ["user"]) => Response::json(200, &json!({"login": "agent", "type": "User"})),

@@ -11,7 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
+use rustls::{ServerConnection, StreamOwned};
 use serde_json::Value;
+
+use crate::tls::Certificate;
 
 /// Largest body taken, to keep a mistake in a test from eating the machine.
 const MAX_BODY_BYTES: u64 = 1 << 30;
@@ -158,7 +161,7 @@ impl Response {
         self.status
     }
 
-    fn write_to(&self, stream: &mut TcpStream, head_only: bool) -> io::Result<()> {
+    fn write_to(&self, stream: &mut dyn Write, head_only: bool) -> io::Result<()> {
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, phrase(self.status));
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
@@ -210,6 +213,7 @@ type Handler = dyn Fn(Request) -> Answer + Send + Sync;
 #[derive(Debug)]
 pub struct HttpServer {
     address: SocketAddr,
+    scheme: &'static str,
     stop: Arc<AtomicBool>,
     accept: Option<JoinHandle<()>>,
 }
@@ -217,14 +221,30 @@ pub struct HttpServer {
 impl HttpServer {
     /// Listens on a free port of 127.0.0.1.
     pub fn start(handler: impl Fn(Request) -> Answer + Send + Sync + 'static) -> io::Result<Self> {
+        Self::listen(None, Arc::new(handler))
+    }
+
+    /// The same behind TLS.
+    pub fn start_tls(
+        certificate: &Certificate,
+        handler: impl Fn(Request) -> Answer + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        Self::listen(Some(certificate), Arc::new(handler))
+    }
+
+    fn listen(certificate: Option<&Certificate>, handler: Arc<Handler>) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let handler: Arc<Handler> = Arc::new(handler);
-        let accept = thread::spawn(move || accept_all(&listener, &handler, &stopped));
+        let service = Arc::new(Service {
+            handler,
+            tls: certificate.map(Certificate::server),
+            stop: Arc::clone(&stop),
+        });
+        let accept = thread::spawn(move || accept_all(&listener, &service));
         Ok(Self {
             address,
+            scheme: certificate.map_or("http", |_| "https"),
             stop,
             accept: Some(accept),
         })
@@ -235,9 +255,9 @@ impl HttpServer {
         self.address
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// `http://127.0.0.1:PORT`; `https` where it speaks TLS.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 }
 
@@ -252,29 +272,54 @@ impl Drop for HttpServer {
     }
 }
 
-fn accept_all(listener: &TcpListener, handler: &Arc<Handler>, stop: &Arc<AtomicBool>) {
+/// What every connection is served with.
+struct Service {
+    handler: Arc<Handler>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    stop: Arc<AtomicBool>,
+}
+
+fn accept_all(listener: &TcpListener, service: &Arc<Service>) {
     while let Ok((stream, _)) = listener.accept() {
-        if stop.load(Ordering::SeqCst) {
+        if service.stop.load(Ordering::SeqCst) {
             return;
         }
-        let (handler, stop) = (Arc::clone(handler), Arc::clone(stop));
+        let service = Arc::clone(service);
         // A connection that breaks is the caller's business.
-        thread::spawn(move || drop(serve(stream, handler.as_ref(), &stop)));
+        thread::spawn(move || drop(service.serve(stream)));
     }
 }
 
-fn serve(mut stream: TcpStream, handler: &Handler, stop: &AtomicBool) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let Some(request) = read_request(&stream)? else {
-        return Ok(());
-    };
-    let head_only = request.method == "HEAD";
-    match handler(request) {
-        Answer::Respond(response) => response.write_to(&mut stream, head_only)?,
-        Answer::Drop => {}
-        Answer::Hang => hang(&stream, stop)?,
+impl Service {
+    fn serve(&self, socket: TcpStream) -> io::Result<()> {
+        socket.set_nodelay(true)?;
+        let mut plain = socket.try_clone()?;
+        match &self.tls {
+            None => self.converse(&mut plain, &socket)?,
+            Some(config) => {
+                let connection = ServerConnection::new(Arc::clone(config));
+                let connection = connection.map_err(io::Error::other)?;
+                let mut tls = StreamOwned::new(connection, plain);
+                self.converse(&mut tls, &socket)?;
+                tls.conn.send_close_notify();
+                tls.flush()?;
+            }
+        }
+        socket.shutdown(Shutdown::Both)
     }
-    stream.shutdown(Shutdown::Both)
+
+    /// One request and its answer on `stream`, which runs over `socket`.
+    fn converse(&self, stream: &mut (impl Read + Write), socket: &TcpStream) -> io::Result<()> {
+        let Some(request) = read_request(stream)? else {
+            return Ok(());
+        };
+        let head_only = request.method == "HEAD";
+        match (self.handler)(request) {
+            Answer::Respond(response) => response.write_to(stream, head_only),
+            Answer::Drop => Ok(()),
+            Answer::Hang => hang(socket, &self.stop),
+        }
+    }
 }
 
 fn hang(mut stream: &TcpStream, stop: &AtomicBool) -> io::Result<()> {
@@ -294,7 +339,7 @@ fn hang(mut stream: &TcpStream, stop: &AtomicBool) -> io::Result<()> {
     Ok(())
 }
 
-fn read_request(stream: &TcpStream) -> io::Result<Option<Request>> {
+fn read_request(stream: &mut (impl Read + Write)) -> io::Result<Option<Request>> {
     let mut reader = BufReader::new(stream);
     let Some(first) = read_line(&mut reader)? else {
         return Ok(None);
@@ -315,8 +360,9 @@ fn read_request(stream: &TcpStream) -> io::Result<Option<Request>> {
         at: SystemTime::now(),
     };
     if request.header("expect").is_some() {
-        let mut writer = stream;
+        let writer = reader.get_mut();
         writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        writer.flush()?;
     }
     request.body = read_body(&mut reader, &request)?;
     Ok(Some(request))

@@ -11,7 +11,7 @@
 //! - [`messages_api`]: what the real Claude Code CLI talks to.
 //! - [`server`]: an `agent-server` process in a clean environment.
 //! - [`job`]: what is sent to it, and what must not be left of it.
-//! - [`http_server`], [`client`], [`fault`], [`process`]: what the others stand on.
+//! - [`http_server`], [`tls`], [`client`], [`fault`], [`process`]: what the others stand on.
 
 pub mod callback;
 pub mod client;
@@ -26,5 +26,6 @@ pub mod messages_api;
 pub mod process;
 pub mod repo;
 pub mod server;
+pub mod tls;
 
 mod messages_stream;

@@ -21,16 +21,22 @@ use crate::{ForgeError, PullRequestRequest};
 const ANSWER_WITHIN: Duration = Duration::from_mins(1);
 /// Where `gh` is asked to look when nobody says otherwise.
 const HOST: &str = "github.com";
-/// How an operator gets out of it.
-const HOW: &str = "set GITHUB_TOKEN, or run: gh auth login";
+/// What `gh` says of a network that fails.
+const NETWORK_FAULTS: &[&str] = &[
+    "error connecting to",
+    "dial tcp",
+    "timeout",
+    "connection re",
+    "EOF",
+];
 
 /// Opens pull requests through `gh`.
 #[derive(Clone)]
 pub struct Gh {
     program: PathBuf,
     env: Vec<(OsString, OsString)>,
-    /// Whether it speaks to GitHub itself, and not to a server of the operator's.
-    is_public: bool,
+    /// The host it speaks to, its `GH_HOST`.
+    host: String,
     timeout: Duration,
 }
 
@@ -62,36 +68,46 @@ impl Gh {
             env.retain(|(given, _)| given != name);
             env.push((name.into(), value.into()));
         }
+        // To gh, an empty one is none.
+        env.retain(|(name, value)| name != "GH_HOST" || !value.is_empty());
         let given = env.iter().find(|(name, _)| name == "GH_HOST");
         let host = match given {
-            Some((_, host)) => host.clone(),
-            None => api_url.and_then(host).unwrap_or_else(|| HOST.into()).into(),
+            Some((_, host)) => host.to_string_lossy().into_owned(),
+            None => api_url.and_then(host).unwrap_or_else(|| HOST.into()),
         };
         if given.is_none() {
-            env.push(("GH_HOST".into(), host.clone()));
+            env.push(("GH_HOST".into(), host.clone().into()));
         }
         Self {
             program,
             env,
-            is_public: host == HOST,
+            host,
             timeout: ANSWER_WITHIN,
         }
     }
 
     /// Fails unless `gh` is there and logged in.
+    ///
+    /// It asks who it is and not `gh auth status`, which calls a login invalid whenever the host
+    /// cannot be reached, and fails for the login of any other host it knows. What passes by is
+    /// no refusal: it is met again, with patience, when a pull request is opened.
     pub(crate) async fn require_login(&self) -> Result<(), ForgeError> {
-        let mut args = vec!["auth", "status"];
-        // It refuses a host with a port here.
-        if self.is_public {
-            args.extend(["--hostname", HOST]);
+        match self.api(&["--method", "GET", "user"], Vec::new()).await {
+            Ok(answer) if answer.status == 401 => Err(self.not_logged_in()),
+            Err(error) if !error.is_transient() => Err(error),
+            _ => Ok(()),
         }
-        let output = self.run(&args, Vec::new()).await?;
-        if output.code == Some(0) {
-            return Ok(());
-        }
-        Err(ForgeError::Unavailable(format!(
-            "gh is not logged in; {HOW}"
-        )))
+    }
+
+    fn not_logged_in(&self) -> ForgeError {
+        let (host, how) = (&self.host, self.how());
+        ForgeError::Unavailable(format!("gh is not logged in to {host}; {how}"))
+    }
+
+    /// How an operator gets out of it.
+    fn how(&self) -> String {
+        let host = &self.host;
+        format!("set GITHUB_TOKEN, or run: gh auth login --hostname {host}")
     }
 
     /// Opens a pull request, or finds the one that is open for the branch already.
@@ -114,7 +130,7 @@ impl Gh {
     async fn api(&self, args: &[&str], input: Vec<u8>) -> Result<Answer, ForgeError> {
         let all: Vec<_> = ["api", "--include"].iter().chain(args).copied().collect();
         let output = self.run(&all, input).await?;
-        parse(&output.stdout).ok_or_else(|| no_answer(&output))
+        parse(&output.stdout).ok_or_else(|| self.no_answer(&output))
     }
 
     async fn run(&self, args: &[&str], input: Vec<u8>) -> Result<Output, ForgeError> {
@@ -129,12 +145,25 @@ impl Gh {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| {
-                let program = self.program.display();
-                ForgeError::Unavailable(format!("{program} cannot be run ({error}); {HOW}"))
+                let (program, how) = (self.program.display(), self.how());
+                ForgeError::Unavailable(format!("{program} cannot be run ({error}); {how}"))
             })?;
         let mut group = Group(child);
         let ended = tokio::time::timeout(self.timeout, group.finish(&input)).await;
         ended.unwrap_or_else(|_| Err(ForgeError::Network("gh did not answer in time".into())))
+    }
+
+    /// What is wrong when `gh` has got no answer.
+    fn no_answer(&self, output: &Output) -> ForgeError {
+        let said = wire::shown(&output.stderr);
+        // Exit code 4: it wants to be logged in.
+        if output.code == Some(4) || said.contains("gh auth login") {
+            self.not_logged_in()
+        } else if NETWORK_FAULTS.iter().any(|fault| said.contains(fault)) {
+            ForgeError::Network(said)
+        } else {
+            ForgeError::Command(said)
+        }
     }
 }
 
@@ -231,28 +260,6 @@ fn parse(output: &[u8]) -> Option<Answer> {
     }
     answer.body = rest.to_vec();
     Some(answer)
-}
-
-/// What is wrong when `gh` has got no answer.
-fn no_answer(output: &Output) -> ForgeError {
-    let said = wire::shown(&output.stderr);
-    // Exit code 4: it wants to be logged in.
-    if output.code == Some(4) || said.contains("gh auth login") {
-        ForgeError::Unavailable(format!("gh is not logged in; {HOW}"))
-    } else if [
-        "error connecting to",
-        "dial tcp",
-        "timeout",
-        "connection re",
-        "EOF",
-    ]
-    .iter()
-    .any(|fault| said.contains(fault))
-    {
-        ForgeError::Network(said)
-    } else {
-        ForgeError::Command(said)
-    }
 }
 
 #[cfg(test)]

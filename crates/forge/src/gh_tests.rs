@@ -99,19 +99,49 @@ async fn answers_and_their_absence_are_told_apart() {
 
 #[tokio::test]
 async fn readiness_is_whether_gh_is_logged_in() {
-    let dir =
-        fake("[ \"$GH_PROMPT_DISABLED\" = 1 ] && [ \"$1 $2 $4\" = 'auth status github.com' ]");
-    assert_eq!(gh(&dir, LONG).ready().await, Ok(true));
-    let dir = fake("echo 'You are not logged into any GitHub hosts.' >&2; exit 1");
+    let ready = |script: &'static str| async move {
+        let dir = fake(script);
+        gh(&dir, LONG).ready().await
+    };
+    let user = ready(
+        r#"[ "$GH_PROMPT_DISABLED $GH_HOST $5" = "1 github.com user" ] &&
+           printf 'HTTP/2.0 200 OK\r\n\r\n{"login":"o"}'"#,
+    );
+    assert_eq!(user.await, Ok(true));
+    for stranger in [
+        "echo 'To authenticate, please run `gh auth login`.' >&2; exit 4",
+        "printf 'HTTP/2.0 401 Unauthorized\r\n\r\n{}'; exit 1",
+    ] {
+        let error = ready(stranger).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no way to open pull requests: gh is not logged in to github.com; \
+             set GITHUB_TOKEN, or run: gh auth login --hostname github.com"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_passes_by_and_what_a_user_may_not_ask_is_no_missing_login() {
+    for script in [
+        "echo 'error connecting to api.github.com' >&2; exit 1",
+        "printf 'HTTP/2.0 502 Bad Gateway\r\n\r\n'; exit 1",
+        // The token of an app has no user.
+        "printf 'HTTP/2.0 403 Forbidden\r\n\r\n{}'; exit 1",
+    ] {
+        let dir = fake(script);
+        assert_eq!(gh(&dir, LONG).ready().await, Ok(true), "{script}");
+    }
+    let dir = fake("echo 'x509: certificate signed by unknown authority' >&2; exit 1");
     let error = gh(&dir, LONG).ready().await.unwrap_err();
-    assert!(matches!(error, ForgeError::Unavailable(_)), "{error}");
+    assert!(matches!(error, ForgeError::Command(_)), "{error}");
 }
 
 #[tokio::test]
 async fn a_gh_that_hangs_is_killed_with_its_children() {
     let dir = fake("sleep 60 & echo $! > $(dirname $0)/pid; wait");
     let error = gh(&dir, Duration::from_millis(500))
-        .ready()
+        .pull_request(&request("t"))
         .await
         .unwrap_err();
     assert!(error.is_transient(), "{error}");
@@ -135,16 +165,27 @@ fn gh_speaks_to_the_server_of_the_api() {
             .into_iter()
             .find(|(name, _)| name == "GH_HOST")
             .unwrap();
-        (host.into_string().unwrap(), gh.is_public)
+        assert_eq!(host, *gh.host);
+        gh.host
     };
-    assert_eq!(host(None), ("github.com".into(), true));
+    assert_eq!(host(None), "github.com");
+    assert_eq!(host(Some("https://api.github.com")), "github.com");
+    assert_eq!(host(Some("https://git.corp:8443/api/v3")), "git.corp:8443");
+}
+
+#[test]
+fn a_host_named_by_the_operator_stays() {
+    let env = vec![("GH_HOST".into(), "git.corp".into())];
+    let gh = Gh::new("gh".into(), Some("https://other/api/v3"), env);
+    let hosts: Vec<_> = gh
+        .env
+        .iter()
+        .filter(|(name, _)| name == "GH_HOST")
+        .collect();
+    assert_eq!(hosts.len(), 1);
     assert_eq!(
-        host(Some("https://api.github.com")),
-        ("github.com".into(), true)
-    );
-    assert_eq!(
-        host(Some("https://git.corp:8443/api/v3")),
-        ("git.corp:8443".into(), false)
+        (hosts[0].1.to_str(), &*gh.host),
+        (Some("git.corp"), "git.corp")
     );
 }
 

@@ -7,6 +7,7 @@ mod admin;
 mod callbacks;
 mod cancel;
 mod embedding;
+mod gh;
 mod github;
 mod jobs;
 mod limits;

@@ -13,6 +13,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("sshd", "openssh-server"),
     ("ssh", "openssh-client"),
+    ("gh", "gh"),
 ];
 
 /// Sees to it that every program is there.
