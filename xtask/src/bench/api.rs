@@ -16,14 +16,14 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::baseline::Rows;
+use super::baseline::{Baseline, Rows};
 use super::fill::{self, Filled};
 use super::http::{Connection, Request};
 use super::load::{Load, Outcome};
 use super::series::Series;
 use super::server::{self, Server, TOKEN};
 use super::table::Table;
-use super::{baseline, long_answer, print_aim, programs};
+use super::{long_answer, print_aim, programs};
 
 /// Jobs in the small database.
 const FEW: u32 = 100;
@@ -119,6 +119,8 @@ impl ApiBench {
     fn posts(&self, sides: &[Side; 2], dir: &Path) -> Result<f64> {
         let mut table = self.table("many/few");
         let mut floor = Table::new(&["rows", "conn", "min", "median", "max", "POST / commits"]);
+        let mut one_row = Baseline::open(&dir.join("one.db"), Rows::One, prompt())?;
+        let mut job_rows = Baseline::open(&dir.join("job.db"), Rows::Job, prompt())?;
         let mut factor = f64::NAN;
         for connections in CONNECTIONS {
             let load = Load {
@@ -128,8 +130,8 @@ impl ApiBench {
             };
             let [mut one, mut job] = [Against::default(), Against::default()];
             let outcomes = in_turns(sides, |side| {
-                let one_rate = commits(dir, Rows::One)?;
-                let job_rate = commits(dir, Rows::Job)?;
+                let one_rate = one_row.commits_a_second(COMMIT_TIME)?;
+                let job_rate = job_rows.commits_a_second(COMMIT_TIME)?;
                 let outcome = side.load(load, Side::post)?;
                 one.push(one_rate, &outcome);
                 job.push(job_rate, &outcome);
@@ -153,15 +155,6 @@ impl ApiBench {
             "", "conn", &few_rate, "p50", "p99", &many_rate, "p50", "p99", ratio,
         ])
     }
-}
-
-fn commits(dir: &Path, rows: Rows) -> Result<f64> {
-    baseline::commits_a_second(
-        &dir.join(format!("{rows:?}.db")),
-        rows,
-        &prompt(),
-        COMMIT_TIME,
-    )
 }
 
 /// POSTs beside the commits measured right before each turn.
