@@ -229,14 +229,19 @@ impl Attempt<'_> {
 
     /// Waits until the job is to be stopped.
     pub(crate) fn cancellation(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.told(Directive::Cancel)
+    }
+
+    /// Waits until the job is to be stopped at once.
+    pub(crate) fn killing(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.told(Directive::Kill)
+    }
+
+    fn told(&self, least: Directive) -> impl Future<Output = ()> + Send + use<> {
         let mut directive = self.directive.clone();
         async move {
             // The sender lives as long as the attempt, so an error means that nobody will ask.
-            if directive
-                .wait_for(|told| *told != Directive::Continue)
-                .await
-                .is_err()
-            {
+            if directive.wait_for(|told| *told >= least).await.is_err() {
                 std::future::pending::<()>().await;
             }
         }

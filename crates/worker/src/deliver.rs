@@ -19,7 +19,17 @@ impl Attempt<'_> {
             (Some(head), Some(files)) => (head.clone(), files),
             _ => self.commit().await?,
         };
-        self.push(&head).await?;
+        // A first cancellation lets what is under way come to its end, so that its outcome is
+        // known; a second one does not wait for a remote that hangs.
+        let killing = self.killing();
+        tokio::select! {
+            delivered = self.send(&head, files_changed) => delivered,
+            () = killing => Err(Ending::Cancelled.into()),
+        }
+    }
+
+    async fn send(&mut self, head: &CommitId, files_changed: u64) -> Result<(), Halt> {
+        self.push(head).await?;
         if files_changed == 0 {
             self.journal
                 .say("Nothing changed; the branch is pushed without a pull request");

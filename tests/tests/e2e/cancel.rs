@@ -310,10 +310,11 @@ fn a_job_delivered_before_the_request_took_hold_is_completed_because_that_is_the
         .unwrap();
     reached(&here).unwrap();
     assert_eq!(server.job(&id).unwrap()["phase"], "delivering");
-    let recorded = cancel(&server, &id, "?wait=false").unwrap();
-    assert_eq!(recorded.expect(202).unwrap()["status"], "running");
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| cancel(&server, &id, "").unwrap());
+        server
+            .wait_for(&id, |job| !job["cancelRequestedAt"].is_null())
+            .unwrap();
         fs::write(go, "").unwrap();
         let answer = waiting.join().unwrap().expect(400).unwrap();
         assert_eq!(answer["error"], "Job already completed");
@@ -484,4 +485,24 @@ fn a_job_that_is_not_there_is_not_found_and_nonsense_is_refused() {
         400
     );
     assert_eq!(cancel(&server, &unknown, "?now=true").unwrap().status, 400);
+}
+
+#[test]
+fn a_second_cancellation_does_not_wait_for_a_push_that_hangs() {
+    let (server, repo) = start();
+    let (pushing, _never) = pausing_hook(&server, &repo);
+    let id = server
+        .submit(&body(&repo, "fix/it", "write a.txt one"))
+        .unwrap();
+    reached(&pushing).unwrap();
+    assert_eq!(cancel(&server, &id, "?wait=false").unwrap().status, 202);
+    let begun = Instant::now();
+    let answer = cancel(&server, &id, "").unwrap().expect(200).unwrap();
+    assert!(begun.elapsed() < LADDER, "took {:?}", begun.elapsed());
+    assert_eq!(answer["status"], "cancelled");
+    let done = server.job(&id).unwrap();
+    assert_eq!(done["savedRef"], format!("refs/agent/{id}"), "{done:#}");
+    assert_eq!(kept(&server, &repo, &id, "a.txt").unwrap(), "one");
+    // What is left is the remote's own hook.
+    fs::write(server.dir().join("go"), "").unwrap();
 }
