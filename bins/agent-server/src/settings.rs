@@ -45,7 +45,7 @@ pub(crate) struct Settings {
     /// Clone URLs are this followed by org/repo.git: scp-like, ssh://, https://, or a path.
     #[arg(long, env = "GIT_REMOTE_BASE", default_value = "git@github.com:")]
     git_remote_base: String,
-    /// GitHub's REST API; set it for GitHub Enterprise. https://api.github.com where not set.
+    /// GitHub's REST API; set it for GitHub Enterprise. That of github.com where not set.
     #[arg(long, env = "GITHUB_API_URL", default_value = "")]
     github_api_url: String,
     /// Token for pull requests, and for git over https; without one the gh command is used.
