@@ -37,7 +37,7 @@ impl AddressError {
     }
 }
 
-/// Refuses a URL whose host is, in any spelling, an address that [`check_address`] refuses, or a
+/// Refuses a URL whose host is, in any spelling, an address that `check_address` refuses, or a
 /// name of this machine. Other names are checked when they are resolved.
 pub fn check_literal(url: &CallbackUrl, allow: &[Cidr]) -> Result<(), AddressError> {
     match normal(url)?.host() {
