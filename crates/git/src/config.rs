@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 use crate::GitError;
 use crate::command::Program;
 use crate::lock::Locks;
+use crate::opened::Opened;
 use crate::remote::Remote;
 
 /// Name and address on commits.
@@ -54,6 +55,7 @@ pub(crate) struct Inner {
     pub(crate) remote: Remote,
     pub(crate) program: Program,
     pub(crate) locks: Locks,
+    pub(crate) opened: Opened,
     pub(crate) given_identity: Option<Identity>,
     pub(crate) identity: OnceCell<Identity>,
     pub(crate) timeout: Duration,
@@ -70,6 +72,7 @@ impl Git {
             program: Program::find(&config.env, remote.secrets(), config.timeout)?,
             remote,
             locks: Locks::default(),
+            opened: Opened::default(),
             given_identity: config.identity,
             identity: OnceCell::new(),
             timeout: config.timeout,

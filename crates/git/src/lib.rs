@@ -12,6 +12,7 @@ mod identity;
 mod lock;
 mod mirror;
 mod mirrors;
+mod opened;
 mod push;
 mod refs;
 mod remote;

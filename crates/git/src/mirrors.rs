@@ -1,6 +1,7 @@
 //! The contract of the domain for mirrors, kept by [`Git`].
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use agent_domain::{BoxFuture, BranchName, MirrorError, Mirrors, RepoSlug};
 
@@ -39,7 +40,8 @@ impl Mirrors for Git {
                 return None;
             }
             // A mirror that cannot be read is found out by the job itself, with a better error.
-            blocking(move || refs::clash_on_remote(&mirror, &branch))
+            let inner = Arc::clone(&self.inner);
+            blocking(move || refs::clash_on_remote(&inner.opened.refs(&mirror)?, &branch))
                 .await
                 .unwrap_or_default()
         })

@@ -44,13 +44,22 @@ impl Head {
 impl Refs {
     /// Opens a mirror, with its own settings only.
     pub(crate) fn open(mirror: &Path) -> Result<Self, GitError> {
+        Self::open_shared(mirror).map(|repository| Self::of(&repository))
+    }
+
+    /// Opens a mirror so that it can be kept and used from many threads.
+    pub(crate) fn open_shared(mirror: &Path) -> Result<gix::ThreadSafeRepository, GitError> {
         gix::open::Options::isolated()
             .with(gix::sec::Trust::Full)
             .open_path_as_is(true)
             .config_overrides(["core.useReplaceRefs=false"])
             .open(mirror)
-            .map(|repo| Self(repo.to_thread_local()))
             .map_err(|error| broken(&error))
+    }
+
+    /// A mirror that is open, for use in this thread.
+    pub(crate) fn of(repository: &gix::ThreadSafeRepository) -> Self {
+        Self(repository.to_thread_local())
     }
 
     /// The commit a ref points to; `None` when there is no such ref.
@@ -217,10 +226,10 @@ impl Refs {
 
 /// The remote's branch that a new branch would clash with.
 pub(crate) fn clash_on_remote(
-    mirror: &Path,
+    refs: &Refs,
     branch: &BranchName,
 ) -> Result<Option<String>, GitError> {
-    let clashes = Refs::open(mirror)?.clashes(REMOTE, branch.as_str())?;
+    let clashes = refs.clashes(REMOTE, branch.as_str())?;
     Ok(clashes.into_iter().next())
 }
 

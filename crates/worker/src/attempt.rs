@@ -1,15 +1,20 @@
 //! One attempt from its lease to its report: prepare, run, deliver, clean up.
 
+use std::time::Duration;
+
 use agent_domain::{
     Assignment, Directive, Ending, Facts, Lease, Phase, Report, RunEnd, RunSummary, judge,
 };
 use agent_git::Workspace;
-use agent_runner::{Reconnected, Run};
+use agent_runner::{Reconnected, Run, RunnerError};
 use tokio::sync::watch;
 
 use crate::journal::Journal;
 use crate::lease;
 use crate::worker::WorkerParts;
+
+/// Pause before a supervisor that could not be reached is asked again.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why work on an attempt stopped before its work was delivered.
 pub(crate) enum Halt {
@@ -103,48 +108,73 @@ impl Attempt<'_> {
     /// Runs the agent, or takes up the run that an earlier server left to its supervisor.
     async fn run_agent(&mut self) -> Result<RunEnd, Halt> {
         if self.assignment.resume_from == Some(Phase::Agent) {
-            match self.reconnect().await? {
-                Reconnected::Living(run) => return self.watch(run).await,
-                Reconnected::Ended(end) => return Ok(end),
-                Reconnected::Lost(summary) => return Err(self.lost(&summary)),
+            match self.reconnect().await {
                 Reconnected::NeverStarted => {}
+                found => return self.see_to_its_end(found).await,
             }
         }
         let request = self.prepare().await?;
         match self.parts.runner.start(request).await {
-            Ok(run) => self.watch(run).await,
+            Ok(run) => self.see_to_its_end(Reconnected::Living(run)).await,
             // An agent that cannot be started is the end of a run; this is a supervisor that
-            // cannot, or was killed before the agent was started.
-            Err(error) => Err(Ending::Lost {
-                error: error.to_string(),
-            }
-            .into()),
+            // cannot, or was killed. Whether it had started the agent is asked, not guessed.
+            Err(error) => match self.reconnect().await {
+                Reconnected::NeverStarted => Err(Ending::Lost {
+                    error: error.to_string(),
+                }
+                .into()),
+                found => self.see_to_its_end(found).await,
+            },
         }
     }
 
-    async fn reconnect(&self) -> Result<Reconnected, Halt> {
+    /// Finds out what has become of the run. Asks until there is an answer: to guess that an
+    /// agent is gone would be to start, and pay for, a second one beside it.
+    async fn reconnect(&self) -> Reconnected {
         let Lease { job, attempt, .. } = self.assignment.lease;
-        let found = self
-            .parts
-            .runner
-            .reconnect(job, attempt, &self.assignment.log)
-            .await;
-        found.map_err(|error| {
-            Ending::Lost {
-                error: error.to_string(),
+        loop {
+            match self
+                .parts
+                .runner
+                .reconnect(job, attempt, &self.assignment.log)
+                .await
+            {
+                Ok(found) => return found,
+                Err(error) => {
+                    tracing::warn!(job.id = %job, %error, "supervisor not reached, trying again");
+                    tokio::time::sleep(RECONNECT_PAUSE).await;
+                }
             }
-            .into()
-        })
+        }
     }
 
-    /// Waits for the agent's end, passing on what is to be done about it.
-    async fn watch(&mut self, mut run: Run) -> Result<RunEnd, Halt> {
+    /// Waits for the agent's end, whatever becomes of the connection to its supervisor.
+    async fn see_to_its_end(&mut self, found: Reconnected) -> Result<RunEnd, Halt> {
+        let mut found = found;
+        loop {
+            match found {
+                Reconnected::Ended(end) => return Ok(end),
+                Reconnected::Lost(summary) => return Err(self.lost(&summary)),
+                Reconnected::NeverStarted => return Err(self.lost(&RunSummary::default())),
+                Reconnected::Living(run) => match self.watch(run).await {
+                    Ok(end) => return Ok(end),
+                    Err(error) => {
+                        tracing::warn!(job.id = %self.assignment.lease.job, %error, "supervisor lost");
+                        found = self.reconnect().await;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Waits for a run's end, passing on what is to be done about it.
+    async fn watch(&self, mut run: Run) -> Result<RunEnd, RunnerError> {
         let mut growth = run.log_growth();
         let mut directive = self.directive.clone();
         directive.mark_changed();
-        let ended = loop {
+        loop {
             tokio::select! {
-                ended = run.wait() => break ended,
+                ended = run.wait() => return ended,
                 Ok(()) = directive.changed() => {
                     let told = *directive.borrow_and_update();
                     match told {
@@ -156,19 +186,6 @@ impl Attempt<'_> {
                 Ok(()) = growth.changed() => {
                     growth.borrow_and_update();
                     self.parts.coordinator.log_grew(&self.assignment.lease);
-                }
-            }
-        };
-        match ended {
-            Ok(end) => Ok(end),
-            Err(error) => {
-                tracing::warn!(job.id = %self.assignment.lease.job, %error, "supervisor lost");
-                match self.reconnect().await? {
-                    Reconnected::Ended(end) => Ok(end),
-                    Reconnected::Lost(summary) => Err(self.lost(&summary)),
-                    Reconnected::Living(_) | Reconnected::NeverStarted => {
-                        Err(self.lost(&RunSummary::default()))
-                    }
                 }
             }
         }
@@ -258,7 +275,7 @@ impl Attempt<'_> {
     /// Ends the agent of an attempt that is no longer ours, and touches nothing else.
     async fn abandon(&self) {
         tracing::warn!(job.id = %self.assignment.lease.job, "lease lost; the attempt is given up");
-        if let Ok(Reconnected::Living(mut run)) = self.reconnect().await {
+        if let Reconnected::Living(mut run) = self.reconnect().await {
             run.kill().await;
             run.wait().await.ok();
         }

@@ -138,6 +138,26 @@ async fn clashes_of_a_branch_with_the_remote_are_known() {
 }
 
 #[tokio::test]
+async fn clashes_follow_every_change_of_the_mirror_even_its_removal() {
+    let bed = Bed::new();
+    let clash = async |name: &str| bed.git.clashing_branch(&bed.repo, &branch(name)).await;
+    bed.fetch().await;
+    assert_eq!(clash("x").await, None);
+    bed.publish("HEAD:refs/heads/x");
+    bed.fetch().await;
+    assert_eq!(clash("x").await, Some("x".into()));
+    git(&bed.mirror(), &["pack-refs", "--all"]);
+    bed.publish(":refs/heads/x");
+    bed.fetch().await;
+    assert_eq!(clash("x").await, None);
+    bed.git.remove(&bed.repo).await.unwrap();
+    assert_eq!(clash("main").await, None, "without a mirror");
+    bed.publish("HEAD:refs/heads/y");
+    bed.fetch().await;
+    assert_eq!(clash("y").await, Some("y".into()));
+}
+
+#[tokio::test]
 async fn what_an_agent_does_to_the_settings_is_undone() {
     let bed = Bed::new();
     bed.fetch().await;
