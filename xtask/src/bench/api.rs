@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::baseline::{Baseline, Rows};
+use super::baseline::{Baseline, Crowd, Rows};
 use super::fill::{self, Filled};
 use super::http::{Connection, Request};
 use super::load::{Load, Outcome};
@@ -78,7 +78,7 @@ impl ApiBench {
             side.server.stop()?;
         }
         print_aim(
-            "POST at 64 connections / one commit a request, at least 5",
+            "POST at 64 connections / 64 writers with one commit a request, at least 5",
             factor,
             factor >= POST_AIM,
         );
@@ -121,6 +121,7 @@ impl ApiBench {
         let mut floor = Table::new(&["rows", "conn", "min", "median", "max", "POST / commits"]);
         let mut one_row = Baseline::open(&dir.join("one.db"), Rows::One, prompt())?;
         let mut job_rows = Baseline::open(&dir.join("job.db"), Rows::Job, prompt())?;
+        let mut crowd = Crowd::open(&dir.join("crowd.db"), prompt())?;
         let mut factor = f64::NAN;
         for connections in CONNECTIONS {
             let load = Load {
@@ -128,23 +129,27 @@ impl ApiBench {
                 time: POST_TIME,
                 most: MOST,
             };
-            let [mut one, mut job] = [Against::default(), Against::default()];
+            let [mut each, mut one, mut job] =
+                [Against::default(), Against::default(), Against::default()];
             let outcomes = in_turns(sides, |side| {
+                let each_rate = crowd.commits_a_second(connections, COMMIT_TIME)?;
                 let one_rate = one_row.commits_a_second(COMMIT_TIME)?;
                 let job_rate = job_rows.commits_a_second(COMMIT_TIME)?;
                 let outcome = side.load(load, Side::post)?;
+                each.push(each_rate, &outcome);
                 one.push(one_rate, &outcome);
                 job.push(job_rate, &outcome);
                 Ok(outcome)
             })?;
             let ratio = outcomes[1].micros.median() / outcomes[0].micros.median();
             add_row(&mut table, "POST /jobs", connections, &outcomes, ratio);
-            floor.row("one of a job's size", one.cells(connections));
-            floor.row("all of a job's", job.cells(connections));
-            factor = one.factors.median();
+            floor.row("one row, as many writers", each.cells(connections));
+            floor.row("one row, a single writer", one.cells(connections));
+            floor.row("a job's rows, a single writer", job.cells(connections));
+            factor = each.factors.median();
         }
         table.print("Durable writes; latencies in microseconds");
-        floor.print("One commit a request, one thread, same disk, without HTTP; commits a second");
+        floor.print("One commit a request, same disk, without HTTP; commits a second");
         Ok(factor)
     }
 

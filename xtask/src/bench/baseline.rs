@@ -1,10 +1,11 @@
 //! What the disk gives: one commit for each row, one after the other.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use rusqlite::{Connection, params};
+use anyhow::{Result, anyhow};
+use rusqlite::{Connection, TransactionBehavior, params};
 
 /// What is written for each request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +111,63 @@ impl Baseline {
     }
 }
 
+/// As many connections as a load has, each committing a row of its own for each request, the
+/// usual way without a single writer: SQLite lets one write at a time and the others try again.
+pub(crate) struct Crowd {
+    path: PathBuf,
+    prompt: String,
+    turns: u32,
+}
+
+impl Crowd {
+    /// Makes a new database at `path`.
+    pub(crate) fn open(path: &Path, prompt: String) -> Result<Self> {
+        let conn = Connection::open(path)?;
+        conn.execute_batch(PRAGMAS)?;
+        conn.execute_batch(ONE_SCHEMA)?;
+        Ok(Self {
+            path: path.to_owned(),
+            prompt,
+            turns: 0,
+        })
+    }
+
+    /// Commits for `time` over so many connections, and returns how many a second.
+    pub(crate) fn commits_a_second(&mut self, connections: usize, time: Duration) -> Result<f64> {
+        self.turns += 1;
+        let began = Instant::now();
+        let written = thread::scope(|scope| -> Result<u32> {
+            let one = |number| {
+                let own = &*self;
+                scope.spawn(move || own.commit_until(number, began + time))
+            };
+            let threads: Vec<_> = (0..connections).map(one).collect();
+            threads.into_iter().try_fold(0, |sum, thread| {
+                let written = thread.join().map_err(|_| anyhow!("a writer panicked"))??;
+                Ok(sum + written)
+            })
+        })?;
+        Ok(f64::from(written) / began.elapsed().as_secs_f64())
+    }
+
+    fn commit_until(&self, number: usize, end: Instant) -> Result<u32> {
+        let mut conn = Connection::open(&self.path)?;
+        conn.busy_timeout(Duration::from_secs(30))?;
+        conn.execute_batch(PRAGMAS)?;
+        let mut written = 0;
+        while Instant::now() < end {
+            let id = format!("{:08x}{number:08x}{written:016x}", self.turns);
+            let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction
+                .prepare_cached(ONE)?
+                .execute(params![id, self.prompt, written])?;
+            transaction.commit()?;
+            written += 1;
+        }
+        Ok(written)
+    }
+}
+
 fn write_job(conn: &Connection, id: &str, prompt: &str, at: u32) -> Result<()> {
     conn.prepare_cached(JOB)?.execute(params![id, at])?;
     let seq = conn.last_insert_rowid();
@@ -121,6 +179,30 @@ fn write_job(conn: &Connection, id: &str, prompt: &str, at: u32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_crowd_commits_one_row_a_request() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("crowd.db");
+        let mut crowd = Crowd::open(&path, "a prompt".to_owned()).unwrap();
+        for _ in 0..2 {
+            assert!(
+                crowd
+                    .commits_a_second(3, Duration::from_millis(50))
+                    .unwrap()
+                    > 0.0
+            );
+        }
+        let conn = Connection::open(&path).unwrap();
+        let turns: u32 = conn
+            .query_row(
+                "SELECT count(DISTINCT substr(id, 1, 8)) FROM jobs",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(turns, 2);
+    }
 
     #[test]
     fn both_kinds_of_rows_can_be_committed_again_and_again() {
