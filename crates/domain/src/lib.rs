@@ -4,6 +4,8 @@
 //! Nothing here reads a clock, a file, the environment or a socket; every rule is a pure function,
 //! so it can be tested by calling it.
 
+#![warn(clippy::wildcard_enum_match_arm)]
+
 mod agent;
 mod branch;
 mod callback;

@@ -115,9 +115,11 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Transition, Refu
 }
 
 fn claimed(job: &Job, lease_until: Timestamp, now: Timestamp) -> Result<Transition, Refused> {
-    match &job.state {
-        State::Queued { not_before, .. } if not_before.is_none_or(|at| at <= now) => {}
-        other => return Err(Refused::Unfit(other.status())),
+    let State::Queued { not_before, .. } = job.state else {
+        return Err(Refused::Unfit(job.state.status()));
+    };
+    if not_before.is_some_and(|at| at > now) {
+        return Err(Refused::Unfit(Status::Queued));
     }
     let state = State::Running {
         phase: Phase::Fetching,
@@ -287,13 +289,18 @@ fn finished(
 
 /// Checks that the holder of `fence` holds the job; returns its phase and requested cancellation.
 fn held(job: &Job, fence: Fence) -> Result<(Phase, Option<Timestamp>), Refused> {
-    match job.state {
-        State::Running {
-            phase,
-            cancel_requested_at,
-            ..
-        } if job.fence == fence => Ok((phase, cancel_requested_at)),
-        _ => Err(Refused::Stale),
+    let State::Running {
+        phase,
+        cancel_requested_at,
+        ..
+    } = job.state
+    else {
+        return Err(Refused::Stale);
+    };
+    if job.fence == fence {
+        Ok((phase, cancel_requested_at))
+    } else {
+        Err(Refused::Stale)
     }
 }
 
