@@ -45,6 +45,8 @@ fn the_stand_in_for_the_api_is_good_enough_for_the_real_cli() {
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
         .env("HOME", dir.path().join("home"))
+        // It leaves sockets and the output of tasks there.
+        .env("TMPDIR", dir.path())
         .env("ANTHROPIC_BASE_URL", api.url())
         .env("ANTHROPIC_API_KEY", "sk-ant-test")
         .env(QUIET, "1")
@@ -80,6 +82,9 @@ fn a_job_of_the_server_runs_the_real_cli_and_pushes_what_it_wrote() {
         .env("CLAUDE_MODEL", "claude-sonnet-5-5")
         .env(QUIET, "1")
         .env("AGENT_ENV", QUIET);
+    let tmp = server.dir().join("tmp");
+    std::fs::create_dir(&tmp).unwrap();
+    let server = server.env("TMPDIR", tmp);
     let repo = server.repo("acme", "app").unwrap();
     let server = server.start().unwrap();
     let job = json!({

@@ -90,6 +90,13 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
 /// Follows links, so that two names of one database find the same lock.
 fn real_path(path: &Path) -> Result<PathBuf, StoreError> {
     let failed = |error| StoreError::io(&path.display().to_string(), &error);
+    // Found out before a lock file is made beside it.
+    if path.is_dir() {
+        return Err(StoreError::Unavailable(format!(
+            "{} is a directory",
+            path.display()
+        )));
+    }
     if path.exists() {
         return path.canonicalize().map_err(failed);
     }

@@ -64,15 +64,7 @@ pub(crate) struct Baseline {
 impl Baseline {
     /// Makes a new database at `path`, and brings it to a steady state.
     pub(crate) fn open(path: &Path, rows: Rows, prompt: String) -> Result<Self> {
-        let conn = Connection::open(path)?;
-        conn.execute_batch(PRAGMAS)?;
-        match rows {
-            Rows::One => conn.execute_batch(ONE_SCHEMA)?,
-            Rows::Job => {
-                conn.execute_batch(JOB_SCHEMA)?;
-                conn.execute(CLIENT, [])?;
-            }
-        }
+        let conn = create(path, rows)?;
         let mut baseline = Self {
             conn,
             rows,
@@ -97,36 +89,28 @@ impl Baseline {
 
     fn commit(&mut self) -> Result<()> {
         let id = format!("{:032x}", self.written);
-        let transaction = self.conn.transaction()?;
-        match self.rows {
-            Rows::One => {
-                let mut insert = transaction.prepare_cached(ONE)?;
-                insert.execute(params![id, self.prompt, self.written])?;
-            }
-            Rows::Job => write_job(&transaction, &id, &self.prompt, self.written)?,
-        }
-        transaction.commit()?;
+        commit(&mut self.conn, self.rows, &id, &self.prompt, self.written)?;
         self.written += 1;
         Ok(())
     }
 }
 
-/// As many connections as a load has, each committing a row of its own for each request, the
-/// usual way without a single writer: SQLite lets one write at a time and the others try again.
+/// As many connections as a load has, each with a commit of its own for each request, the usual
+/// way without a single writer: SQLite lets one write at a time and the others try again.
 pub(crate) struct Crowd {
     path: PathBuf,
+    rows: Rows,
     prompt: String,
     turns: u32,
 }
 
 impl Crowd {
     /// Makes a new database at `path`.
-    pub(crate) fn open(path: &Path, prompt: String) -> Result<Self> {
-        let conn = Connection::open(path)?;
-        conn.execute_batch(PRAGMAS)?;
-        conn.execute_batch(ONE_SCHEMA)?;
+    pub(crate) fn open(path: &Path, rows: Rows, prompt: String) -> Result<Self> {
+        create(path, rows)?;
         Ok(Self {
             path: path.to_owned(),
+            rows,
             prompt,
             turns: 0,
         })
@@ -157,15 +141,37 @@ impl Crowd {
         let mut written = 0;
         while Instant::now() < end {
             let id = format!("{:08x}{number:08x}{written:016x}", self.turns);
-            let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            transaction
-                .prepare_cached(ONE)?
-                .execute(params![id, self.prompt, written])?;
-            transaction.commit()?;
+            commit(&mut conn, self.rows, &id, &self.prompt, written)?;
             written += 1;
         }
         Ok(written)
     }
+}
+
+fn create(path: &Path, rows: Rows) -> Result<Connection> {
+    let conn = Connection::open(path)?;
+    conn.execute_batch(PRAGMAS)?;
+    match rows {
+        Rows::One => conn.execute_batch(ONE_SCHEMA)?,
+        Rows::Job => {
+            conn.execute_batch(JOB_SCHEMA)?;
+            conn.execute(CLIENT, [])?;
+        }
+    }
+    Ok(conn)
+}
+
+fn commit(conn: &mut Connection, rows: Rows, id: &str, prompt: &str, at: u32) -> Result<()> {
+    let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    match rows {
+        Rows::One => {
+            transaction
+                .prepare_cached(ONE)?
+                .execute(params![id, prompt, at])?;
+        }
+        Rows::Job => write_job(&transaction, id, prompt, at)?,
+    }
+    Ok(transaction.commit()?)
 }
 
 fn write_job(conn: &Connection, id: &str, prompt: &str, at: u32) -> Result<()> {
@@ -181,10 +187,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crowd_commits_one_row_a_request() {
+    fn a_crowd_commits_each_request_by_itself() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("crowd.db");
-        let mut crowd = Crowd::open(&path, "a prompt".to_owned()).unwrap();
+        let mut crowd = Crowd::open(&path, Rows::Job, "a prompt".to_owned()).unwrap();
         for _ in 0..2 {
             assert!(
                 crowd

@@ -100,6 +100,9 @@ fn a_path_that_cannot_be_a_file_is_an_error() {
     assert!(at_path(&dir, ".").is_err());
     std::fs::write(dir.path().join("file"), "").unwrap();
     assert!(at_path(&dir, "file/agent.db").is_err());
+    std::fs::create_dir(dir.path().join("folder")).unwrap();
+    assert!(at_path(&dir, "folder").is_err());
+    assert!(!dir.path().join("folder.lock").exists(), "nothing is left");
 }
 
 #[test]
