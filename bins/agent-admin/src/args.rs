@@ -15,15 +15,22 @@ pub(crate) struct Args {
     #[arg(
         long,
         global = true,
+        help_heading = "Every command",
         env = "AGENT_URL",
         default_value = "http://127.0.0.1:3456"
     )]
     pub(crate) url: String,
     /// The server's secret; prefer the environment, a command line can be seen by others
-    #[arg(long, global = true, env = "AGENT_API_SECRET", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Every command",
+        env = "AGENT_API_SECRET",
+        hide_env_values = true
+    )]
     pub(crate) token: Option<String>,
     /// Print JSON instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Every command")]
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -12,6 +12,9 @@ pub(crate) struct Screen {
     json: bool,
 }
 
+/// Narrowest terminal in which a table with a column of ids is shown as one.
+const TABLE_WIDTH_MIN: u16 = 72;
+
 impl Screen {
     /// Standard output.
     pub(crate) fn stdout(json: bool) -> Self {
@@ -79,15 +82,18 @@ impl Screen {
                 .load_style(presets::UTF8_HORIZONTAL_ONLY)
                 .set_content_arrangement(ContentArrangement::Dynamic)
                 .set_header(head)
-                .add_rows(rows);
+                .add_rows(rows.clone());
             // Ids are for copying: never wrapped.
             if let Some(ids) = table.column_mut(0) {
                 ids.set_constraint(ColumnConstraint::ContentWidth);
             }
-            writeln!(self.out, "{table}")
-        } else {
-            self.out.write_all(aligned(head, &rows).as_bytes())
+            // Where little room is left beside the ids, wrapped cells are harder to read than long
+            // lines.
+            if table.width().is_some_and(|width| width >= TABLE_WIDTH_MIN) {
+                return writeln!(self.out, "{table}");
+            }
         }
+        self.out.write_all(aligned(head, &rows).as_bytes())
     }
 
     /// Writes named values, one a line; those without a value are left out.

@@ -27,7 +27,7 @@ pub enum EngineError {
         job: JobId,
     },
     /// The remote has the branch, or one it would clash with.
-    #[error("Branch {branch} clashes with {clash}, which the repository has already")]
+    #[error("{}", clash_sentence(branch, clash))]
     BranchExists {
         /// The branch.
         branch: String,
@@ -110,6 +110,14 @@ impl EngineError {
             Self::BranchHeld { .. } | Self::BranchExists { .. } => Some("branchName"),
             _ => None,
         }
+    }
+}
+
+fn clash_sentence(branch: &str, clash: &str) -> String {
+    if branch == clash {
+        format!("Branch {branch} exists already in the repository")
+    } else {
+        format!("Branch {branch} cannot stand beside {clash}, which the repository has already")
     }
 }
 
