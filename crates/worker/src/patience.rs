@@ -59,3 +59,77 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("failed")]
+    struct Failure {
+        transient: bool,
+        retry_after: Option<Duration>,
+    }
+
+    impl Transient for Failure {
+        fn is_transient(&self) -> bool {
+            self.transient
+        }
+
+        fn retry_after(&self) -> Option<Duration> {
+            self.retry_after
+        }
+    }
+
+    struct Zero;
+
+    impl Ids for Zero {
+        fn fresh(&self) -> [u8; 16] {
+            [0; 16]
+        }
+    }
+
+    /// Fails once in the given way and succeeds then; returns how often it was tried.
+    async fn tries(transient: bool, retry_after: Option<Duration>, cancelled: bool) -> u32 {
+        let tries = Cell::new(0);
+        let work = || {
+            tries.set(tries.get() + 1);
+            ready(if tries.get() == 1 {
+                Err(Failure {
+                    transient,
+                    retry_after,
+                })
+            } else {
+                Ok(())
+            })
+        };
+        let stop = async {
+            if !cancelled {
+                pending::<()>().await;
+            }
+        };
+        let done = patiently(&Zero, work, |_, _| (), stop).await;
+        assert_eq!(done.is_ok(), tries.get() > 1);
+        tries.get()
+    }
+
+    #[tokio::test]
+    async fn only_what_may_pass_is_tried_again() {
+        assert_eq!(tries(true, None, false).await, 2);
+        assert_eq!(tries(false, None, false).await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_job_is_not_tried_again() {
+        assert_eq!(tries(true, None, true).await, 1);
+    }
+
+    #[tokio::test]
+    async fn nobody_can_make_a_job_wait_for_longer_than_five_minutes() {
+        let hour = Some(Duration::from_hours(1));
+        assert_eq!(tries(true, hour, false).await, 1);
+    }
+}

@@ -172,7 +172,7 @@ fn an_agent_survives_a_crash_of_the_server_and_its_result_is_taken_over() {
         scene.server.dir().join("go"),
     );
     let more = format!(
-        "mark {}\nwait {}\ntext line 40.",
+        "write early.txt early\nmark {}\nwait {}\ntext line 40.",
         here.display(),
         go.display()
     );
@@ -192,6 +192,9 @@ fn an_agent_survives_a_crash_of_the_server_and_its_result_is_taken_over() {
     assert_eq!(done["attempt"], 1);
     assert!(done["costUsd"].as_f64().unwrap() > 0.0);
     assert_eq!(std::fs::read_to_string(scene.runs()).unwrap(), "x\n");
+    // The workspace is the one it had begun in.
+    assert_eq!(scene.repo.show("alive", "early.txt").unwrap(), b"early\n");
+    assert_eq!(scene.repo.show("alive", "a.txt").unwrap(), b"alive\n");
 }
 
 #[test]
