@@ -36,6 +36,11 @@ pub(crate) fn id_of(pid: i32) -> Option<ProcessId> {
     system::id_of(pid)
 }
 
+/// The process group of this process.
+pub(crate) fn own_group() -> io::Result<i32> {
+    system::own_group()
+}
+
 /// Whether a process was started with `mark` in its environment, as far as that can be seen.
 pub(crate) fn is_marked(pid: i32, mark: &str) -> bool {
     system::is_marked(pid, mark)

@@ -97,7 +97,7 @@ impl Tree {
     /// `reap` collects the dead between the rounds, which otherwise make the list of processes
     /// ever longer.
     fn strike(&mut self, reap: &mut impl FnMut()) -> io::Result<HashSet<ProcessId>> {
-        let own_group = rustix::process::getpgrp().as_raw_pid();
+        let own_group = processes::own_group()?;
         let mut struck: HashMap<ProcessId, i32> = HashMap::new();
         let begun = Instant::now();
         while begun.elapsed() < STOP_WITHIN {

@@ -28,8 +28,6 @@ pub(crate) fn write(path: &Path, stdin: &[u8], prompt: &str) {
         "prompt": prompt,
         "pid": own.as_raw_nonzero().get(),
         "ppid": rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get()),
-        "pgid": rustix::process::getpgrp().as_raw_nonzero().get(),
-        "sid": rustix::process::getsid(None).ok().map(|pid| pid.as_raw_nonzero().get()),
     });
     let draft = path.with_extension(format!("{}.tmp", std::process::id()));
     let written = std::fs::write(&draft, format!("{record:#}\n"));

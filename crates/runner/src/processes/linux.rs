@@ -30,6 +30,14 @@ pub(super) fn id_of(pid: i32) -> Option<ProcessId> {
     read(pid).map(|process| process.id)
 }
 
+/// Read here too, because `rustix` forbids that getpgrp(2) gives 0, as it does where the group was
+/// begun outside this PID namespace: in a container that a process was sent into.
+pub(super) fn own_group() -> io::Result<i32> {
+    let own = read(rustix::process::getpid().as_raw_pid());
+    own.map(|own| own.group)
+        .ok_or_else(|| io::Error::other("/proc does not show this process"))
+}
+
 fn read(pid: i32) -> Option<Process> {
     parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
@@ -125,7 +133,7 @@ mod tests {
     #[test]
     fn this_process_is_found_with_its_parent() {
         let own = rustix::process::getpid().as_raw_pid();
-        let parent = rustix::process::getppid().unwrap().as_raw_pid();
+        let parent = rustix::process::getppid().map_or(0, Pid::as_raw_pid);
         let all = all().unwrap();
         let found = all.iter().find(|process| process.id.pid == own).unwrap();
         assert_eq!((found.parent, found.dead), (parent, false));

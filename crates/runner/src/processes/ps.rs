@@ -18,6 +18,10 @@ pub(super) fn id_of(pid: i32) -> Option<ProcessId> {
     found.first().map(|process| process.id)
 }
 
+pub(super) fn own_group() -> io::Result<i32> {
+    Ok(rustix::process::getpgrp().as_raw_pid())
+}
+
 fn list(which: &[&str]) -> io::Result<Vec<Process>> {
     let mut command = Command::new("/bin/ps");
     command.args(which).env_clear().env("LC_ALL", "C");

@@ -267,10 +267,17 @@ pub fn catches(pid: i32, signal: rustix::process::Signal) -> bool {
     mask & (1 << (signal.as_raw() - 1)) != 0
 }
 
-/// The session a process belongs to.
+/// The session a process belongs to, this one's for `0`: itself 0 where the session was begun
+/// outside this PID namespace, which is why getsid(2) by way of `rustix` will not do.
 pub fn session_of(pid: i32) -> i32 {
-    let pid = rustix::process::Pid::from_raw(pid);
-    rustix::process::getsid(pid).unwrap().as_raw_nonzero().get()
+    let pid = if pid == 0 {
+        std::process::id()
+    } else {
+        pid.try_into().unwrap()
+    };
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit_once(") ").unwrap().1;
+    fields.split(' ').nth(3).unwrap().parse().unwrap()
 }
 
 pub fn git(dir: &Path, args: &[&str]) -> String {
