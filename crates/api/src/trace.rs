@@ -3,7 +3,6 @@
 use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
 use actix_web::middleware::Next;
 use tokio::time::Instant;
 
@@ -22,7 +21,7 @@ pub(crate) async fn tell<B: MessageBody>(
     };
     let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let status = status.as_u16();
-    if method == Method::GET && status < 400 {
+    if status < 400 {
         tracing::debug!(http.method = %method, http.path = %path, http.status = status, duration_ms, "request");
     } else {
         tracing::info!(http.method = %method, http.path = %path, http.status = status, duration_ms, "request");

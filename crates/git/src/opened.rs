@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::GitError;
 use crate::refs::Refs;
@@ -20,18 +20,31 @@ pub(crate) struct Opened(Mutex<HashMap<PathBuf, (Identity, gix::ThreadSafeReposi
 impl Opened {
     /// Returns the mirror, opening it unless it is open already. Blocks.
     pub(crate) fn refs(&self, mirror: &Path) -> Result<Refs, GitError> {
-        let found = std::fs::metadata(mirror);
-        let found = found.map_err(|error| GitError::io("look at", mirror, error))?;
-        let identity = (found.dev(), found.ino());
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, repository)) = open.get(mirror)
-            && *known == identity
-        {
-            return Ok(Refs::of(repository));
+        if let Some(refs) = self.already(mirror) {
+            return Ok(refs);
         }
+        let found = identity(mirror);
+        let found = found.map_err(|error| GitError::io("look at", mirror, error))?;
         let repository = Refs::open_shared(mirror)?;
         let refs = Refs::of(&repository);
-        open.insert(mirror.to_owned(), (identity, repository));
+        self.locked().insert(mirror.to_owned(), (found, repository));
         Ok(refs)
     }
+
+    /// Returns the mirror if it is open already: quick enough not to be called blocking.
+    pub(crate) fn already(&self, mirror: &Path) -> Option<Refs> {
+        let found = identity(mirror).ok()?;
+        let open = self.locked();
+        let (known, repository) = open.get(mirror)?;
+        (*known == found).then(|| Refs::of(repository))
+    }
+
+    fn locked(&self) -> MutexGuard<'_, HashMap<PathBuf, (Identity, gix::ThreadSafeRepository)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn identity(mirror: &Path) -> std::io::Result<Identity> {
+    let found = std::fs::metadata(mirror)?;
+    Ok((found.dev(), found.ino()))
 }

@@ -167,17 +167,11 @@ impl Engine {
         let id = job.id;
         let create_client = is_new.then(|| client.clone());
         let engine = self.clone();
-        // Goes on when the caller hangs up: a job that is stored must also be announced.
-        let storing = self.spawn(async move {
-            let created = engine
-                .inner
-                .store
-                .create_job(NewJob { job, create_client })
-                .await;
-            engine.inner.ready.notify_waiters();
-            created
-        });
-        let created = storing.await.map_err(|_| EngineError::Interrupted)?;
+        // Not after the wait, where the caller may have hung up: a job that is stored must also be
+        // announced.
+        let announce = move || engine.inner.ready.notify_waiters();
+        let new = NewJob { job, create_client };
+        let created = self.inner.store.create_job_then(new, announce).await;
         let created = created.map_err(|error| match error {
             StoreError::BranchHeld(job) => EngineError::BranchHeld {
                 branch: branch.to_string(),

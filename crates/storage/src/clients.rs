@@ -55,13 +55,13 @@ impl Store {
 
     /// Finds a client that is not deleted.
     pub async fn client(&self, id: ClientId) -> Result<Option<Client>, StoreError> {
-        self.read(move |conn| find(conn, id)).await
+        self.glance(move |conn| find(conn, id)).await
     }
 
     /// Finds the client of a repository, regardless of case, that is not deleted.
     pub async fn client_by_repo(&self, repo: &RepoSlug) -> Result<Option<Client>, StoreError> {
         let repo = repo.clone();
-        self.read(move |conn| by_repo(conn, &repo)).await
+        self.glance(move |conn| by_repo(conn, &repo)).await
     }
 
     /// Returns every client that is not deleted, in the order in which they were added.

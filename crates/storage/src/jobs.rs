@@ -84,7 +84,17 @@ pub(crate) const HISTORY: &str = "
 impl Store {
     /// Stores a new job, and the client of its repository if there is none yet.
     pub async fn create_job(&self, new: NewJob) -> Result<CreatedJob, StoreError> {
-        self.write(move |conn| create(conn, new)).await
+        self.create_job_then(new, || ()).await
+    }
+
+    /// As [`Store::create_job`], and calls `stored` once the job is durable, even when the caller
+    /// has gone meanwhile; it must not block.
+    pub async fn create_job_then(
+        &self,
+        new: NewJob,
+        stored: impl FnOnce() + Send + 'static,
+    ) -> Result<CreatedJob, StoreError> {
+        self.write_then(move |conn| create(conn, new), stored).await
     }
 
     /// Finds a job.

@@ -61,6 +61,21 @@ impl Readers {
         Ok(Self { pool, free })
     }
 
+    /// Runs `read`, which looks a few rows up by their keys, on the caller's own thread where a
+    /// connection is free: handing it to another thread would cost more than the reading.
+    pub(crate) async fn glance<T, F>(&self, read: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        if let Ok(_permit) = self.free.try_acquire()
+            && let Some(conn) = self.pool.try_get()
+        {
+            return read(&conn);
+        }
+        self.run(read).await
+    }
+
     /// Runs `read` on a connection, away from the threads that run tasks.
     pub(crate) async fn run<T, F>(&self, read: F) -> Result<T, StoreError>
     where

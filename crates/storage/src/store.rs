@@ -80,12 +80,32 @@ impl Store {
         self.inner.readers.run(read).await
     }
 
+    pub(crate) async fn glance<T, F>(&self, read: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.inner.readers.glance(read).await
+    }
+
     pub(crate) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
         self.inner.writer.run(work).await
+    }
+
+    pub(crate) async fn write_then<T, F>(
+        &self,
+        work: F,
+        committed: impl FnOnce() + Send + 'static,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.inner.writer.run_then(work, committed).await
     }
 }
 

@@ -54,13 +54,31 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
+        self.run_then(work, || ()).await
+    }
+
+    /// As [`Writer::run`], and calls `committed` in between, in the writer: also when the caller
+    /// has gone meanwhile.
+    pub(crate) async fn run_then<T, F>(
+        &self,
+        work: F,
+        committed: impl FnOnce() + Send + 'static,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
         let request: Request = Box::new(move |conn| {
             let result = conn.and_then(work);
             let kept = result.as_ref().map(|_| ()).map_err(Clone::clone);
-            let tell: Answer = Box::new(move |committed| {
+            let tell: Answer = Box::new(move |outcome| {
+                let told = outcome.and(result);
+                if told.is_ok() {
+                    committed();
+                }
                 // A caller that has gone away does not want to know.
-                drop(answer.send(committed.and(result)));
+                drop(answer.send(told));
             });
             (kept, tell)
         });
@@ -192,6 +210,8 @@ fn roll_back(conn: &Connection) {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
     use crate::open;
 
@@ -227,6 +247,37 @@ mod tests {
             )
         };
         writer.run(read).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_follows_a_commit_happens_though_the_caller_has_gone() {
+        let (writer, _dir) = small(100);
+        let (told, hears) = std::sync::mpsc::channel();
+        let (entered, enters) = std::sync::mpsc::channel();
+        let (go, goes) = std::sync::mpsc::channel::<()>();
+        let work = move |conn: &Connection| {
+            entered.send(()).unwrap();
+            goes.recv().unwrap();
+            sql::run(conn, "INSERT INTO t VALUES (1, NULL)", [])
+        };
+        let mut asking = Box::pin(writer.run_then(work, move || told.send(()).unwrap()));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(asking.as_mut().poll(&mut context).is_pending());
+        enters.recv().unwrap();
+        drop(asking);
+        go.send(()).unwrap();
+        hears.recv().unwrap();
+        assert_eq!(kept(&writer).await, [1]);
+    }
+
+    #[tokio::test]
+    async fn nothing_follows_a_request_that_failed() {
+        let (writer, _dir) = small(100);
+        let (told, hears) = std::sync::mpsc::channel::<()>();
+        let work = |conn: &Connection| sql::run(conn, "INSERT INTO nowhere VALUES (1)", []);
+        let asking = writer.run_then(work, move || told.send(()).unwrap());
+        assert!(asking.await.is_err());
+        assert!(hears.recv().is_err());
     }
 
     #[tokio::test]

@@ -2,13 +2,14 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 /// Longest wait for bytes of an answer.
-const TIMEOUT: Duration = Duration::from_mins(1);
+pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 /// Bytes of an answer read at a time.
 const BUFFER: usize = 64 * 1024;
 
@@ -69,9 +70,16 @@ impl Connection {
 
     /// Asks, and returns the answer's body; any status but 2xx is an error.
     pub(crate) fn ask(&mut self, request: &Request) -> Result<&[u8]> {
+        self.send(request)?;
+        self.answer(request)
+    }
+
+    /// Waits for the answer to `request`, which was sent, and returns its body; any status but
+    /// 2xx is an error.
+    pub(crate) fn answer(&mut self, request: &Request) -> Result<&[u8]> {
         let mut body = std::mem::take(&mut self.body);
         body.clear();
-        let status = self.ask_into(request, &mut |bytes| body.extend_from_slice(bytes))?;
+        let status = self.answer_into(&mut |bytes| body.extend_from_slice(bytes))?;
         self.body = body;
         let Request { method, path, .. } = request;
         if !(200..300).contains(&status) {
@@ -95,6 +103,10 @@ impl Connection {
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<u16> {
         self.send(request)?;
+        self.answer_into(sink)
+    }
+
+    fn answer_into(&mut self, sink: &mut dyn FnMut(&[u8])) -> Result<u16> {
         self.next_line()?;
         let status = parse_status(&self.line).context("no HTTP/1.1 answer")?;
         let mut length = None;
@@ -115,7 +127,8 @@ impl Connection {
         Ok(status)
     }
 
-    fn send(&mut self, request: &Request) -> Result<()> {
+    /// Sends a request without waiting for its answer.
+    pub(crate) fn send(&mut self, request: &Request) -> Result<()> {
         let Request { method, path, body } = request;
         let headers = &self.headers;
         let text = match body {
@@ -169,6 +182,12 @@ impl Connection {
             read += count as u64;
         }
         Ok(())
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.get_ref().as_fd()
     }
 }
 

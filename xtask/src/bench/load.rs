@@ -1,20 +1,18 @@
 //! Load: connections that each ask again as soon as they have an answer.
 
 use std::net::SocketAddr;
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, ensure};
+use rustix::event::{PollFd, PollFlags};
 
-use super::http::{Connection, Request};
+use super::http::{Connection, Request, TIMEOUT};
 use super::series::Series;
 
 /// How much load, bounded in time and in number.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
-    /// How many connections, each with a thread of its own.
+    /// How many connections.
     pub(crate) connections: usize,
     /// No request begins after this time.
     pub(crate) time: Duration,
@@ -46,33 +44,15 @@ impl Load {
         &self,
         address: SocketAddr,
         token: &str,
-        request: &(dyn Fn(u64) -> Request + Sync),
+        request: &dyn Fn(u64) -> Request,
     ) -> Result<Outcome> {
         let connect = |_| Connection::open(address, token);
-        let connections = (0..self.connections)
+        let mut connections = (0..self.connections)
             .map(connect)
             .collect::<Result<Vec<_>>>()?;
-        let (next, start) = (AtomicU64::new(0), Barrier::new(self.connections));
-        let (next, start) = (&next, &start);
         let began = Instant::now();
-        let series = thread::scope(|scope| {
-            let threads: Vec<_> = connections
-                .into_iter()
-                .map(|connection| {
-                    scope.spawn(move || self.ask_again(connection, next, start, request))
-                })
-                .collect();
-            let joined = threads.into_iter().map(|one| match one.join() {
-                Ok(series) => series,
-                Err(_) => Err(anyhow!("a thread of the load generator panicked")),
-            });
-            joined.collect::<Result<Vec<_>>>()
-        })?;
+        let micros = self.ask_again(&mut connections, request)?;
         let elapsed = began.elapsed();
-        let mut micros = Series::default();
-        for one in series {
-            micros.append(one);
-        }
         #[expect(
             clippy::cast_precision_loss,
             reason = "a count of requests is far below 2^52"
@@ -84,30 +64,64 @@ impl Load {
         })
     }
 
+    /// One thread for all connections: one for each would take from the server, on the same
+    /// machine, a good part of what is to be measured.
     fn ask_again(
         &self,
-        mut connection: Connection,
-        next: &AtomicU64,
-        start: &Barrier,
-        request: &(dyn Fn(u64) -> Request + Sync),
+        connections: &mut [Connection],
+        request: &dyn Fn(u64) -> Request,
     ) -> Result<Series> {
         let mut micros = Series::default();
-        start.wait();
         let end = Instant::now() + self.time;
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= self.most {
-                return Ok(micros);
-            }
-            let request = request(number);
-            let asked = Instant::now();
-            if asked >= end {
-                return Ok(micros);
-            }
-            connection.ask(&request)?;
-            micros.push(asked.elapsed().as_secs_f64() * 1e6);
+        let mut numbers = 0..self.most;
+        let mut next = || numbers.next().filter(|_| Instant::now() < end).map(request);
+        let mut asked = Vec::new();
+        for connection in &mut *connections {
+            asked.push(ask(connection, next())?);
         }
+        while asked.iter().any(Option::is_some) {
+            for number in ready(connections, &asked)? {
+                let Some((request, at)) = asked[number].take() else {
+                    continue;
+                };
+                connections[number].answer(&request)?;
+                micros.push(at.elapsed().as_secs_f64() * 1e6);
+                asked[number] = ask(&mut connections[number], next())?;
+            }
+        }
+        Ok(micros)
     }
+}
+
+/// A request on its way, and since when.
+type Asked = Option<(Request, Instant)>;
+
+fn ask(connection: &mut Connection, request: Option<Request>) -> Result<Asked> {
+    let Some(request) = request else {
+        return Ok(None);
+    };
+    let at = Instant::now();
+    connection.send(&request)?;
+    Ok(Some((request, at)))
+}
+
+/// Waits until answers have begun to come in, and says on which connections.
+fn ready(connections: &[Connection], asked: &[Asked]) -> Result<Vec<usize>> {
+    let waiting: Vec<usize> = (0..asked.len()).filter(|n| asked[*n].is_some()).collect();
+    let mut polled: Vec<_> = waiting
+        .iter()
+        .map(|number| PollFd::new(&connections[*number], PollFlags::IN))
+        .collect();
+    let timeout = rustix::event::Timespec::try_from(TIMEOUT)?;
+    let count = rustix::event::poll(&mut polled, Some(&timeout))?;
+    ensure!(count > 0, "no answer within {} s", TIMEOUT.as_secs());
+    let is_ready =
+        |(number, polled): (usize, &PollFd<'_>)| (!polled.revents().is_empty()).then_some(number);
+    Ok(waiting
+        .into_iter()
+        .zip(&polled)
+        .filter_map(is_ready)
+        .collect())
 }
 
 #[cfg(test)]
@@ -115,6 +129,8 @@ mod tests {
     use super::*;
     use std::io::{BufRead as _, BufReader, Write as _};
     use std::net::{TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::thread;
 
     /// Answers every request that has no body, until the client goes away.
     fn answer_all(stream: TcpStream, answer: &str) {
