@@ -10,6 +10,7 @@
 //! - [`callback`]: a receiver of callbacks that checks their signatures.
 //! - [`messages_api`]: what the real Claude Code CLI talks to.
 //! - [`server`]: an `agent-server` process in a clean environment.
+//! - [`small_disk`]: a real file system to be filled.
 //! - [`job`]: what is sent to it, and what must not be left of it.
 //! - [`http_server`], [`tls`], [`client`], [`fault`], [`process`]: what the others stand on.
 
@@ -26,6 +27,7 @@ pub mod messages_api;
 pub mod process;
 pub mod repo;
 pub mod server;
+pub mod small_disk;
 pub mod tls;
 
 mod messages_stream;

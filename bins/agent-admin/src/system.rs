@@ -1,6 +1,8 @@
 //! `agent-admin queue`, `health` and `repos`.
 
 use agent_client::Client;
+use agent_client::wire::VolumeHealth;
+use agent_domain::Bytes;
 
 use crate::args::ReposCommand;
 use crate::exit::Exit;
@@ -28,9 +30,27 @@ pub(crate) fn health(client: &Client, screen: &mut Screen) -> Result<Exit, Failu
             ),
             ("claude", Some(claude)),
             ("checked", health.claude.checked_at),
+            ("disk", Some(disk(&health.disk))),
         ])?;
     }
     Ok(Exit::Done)
+}
+
+/// What is wrong with the volumes, or what is free on the one with the least room.
+fn disk(volumes: &[VolumeHealth]) -> String {
+    let wrong = volumes.iter().filter_map(|volume| {
+        let problem = volume.problem.as_ref()?;
+        Some(format!("{}: {problem}", volume.path))
+    });
+    let wrong: Vec<_> = wrong.collect();
+    if !wrong.is_empty() {
+        return wrong.join("; ");
+    }
+    let least = volumes.iter().filter_map(|volume| volume.free_bytes).min();
+    least.map_or_else(
+        || "not watched".into(),
+        |free| format!("{} free", Bytes(free)),
+    )
 }
 
 pub(crate) fn queue(

@@ -7,7 +7,7 @@ use agent_api::ApiConfig;
 use agent_domain::WorkerId;
 use agent_forge::{Forge, ForgeConfig};
 use agent_git::{Git, GitConfig};
-use agent_queue::{Engine, EngineConfig, EngineParts, RandomIds, SystemClock};
+use agent_queue::{DiskConfig, Engine, EngineConfig, EngineParts, RandomIds, SystemClock};
 use agent_runner::{ClaudeTranscript, Ladder, Program, Runner, RunnerConfig, agent_environment};
 use agent_storage::{Store, StoreConfig};
 use agent_webhook::{Sender, SenderConfig};
@@ -115,6 +115,7 @@ impl Parts {
             config: EngineConfig {
                 max_concurrent: config.slots,
                 callback_allow: config.callback_allow.clone(),
+                disk: disk(config),
                 ..EngineConfig::new(config.data_dir.join("logs"))
             },
             store,
@@ -154,6 +155,21 @@ impl Parts {
 
     fn api(&self, config: &Config) -> ApiConfig {
         ApiConfig::new(self.engine.clone(), config.api_secret.clone())
+    }
+}
+
+fn disk(config: &Config) -> DiskConfig {
+    let mut volumes = vec![
+        ("data", config.data_dir.clone()),
+        ("repositories", config.repos_dir.clone()),
+        ("workspaces", config.worktrees_dir.clone()),
+    ];
+    if let Some(folder) = config.database.parent() {
+        volumes.push(("database", folder.to_owned()));
+    }
+    DiskConfig {
+        volumes,
+        watermark: config.disk.watermark,
     }
 }
 

@@ -10,6 +10,8 @@ use agent_webhook::{Cidr, SigningKey};
 use anyhow::{Context as _, bail};
 use clap::Args;
 
+use crate::disk::{DiskLimits, DiskSettings};
+
 /// What an operator can set; an empty text counts as not set.
 #[derive(Debug, Args)]
 pub(crate) struct Settings {
@@ -92,6 +94,8 @@ pub(crate) struct Settings {
     /// How long a stopping server waits for running agents; later ones go on without it.
     #[arg(long, env = "SHUTDOWN_GRACE_SECONDS", default_value_t = 30)]
     shutdown_grace_seconds: u64,
+    #[command(flatten)]
+    disk: DiskSettings,
     /// debug, info, warn, error.
     #[arg(long, env = "LOG_LEVEL", default_value = "info", value_parser = ["debug", "info", "warn", "error"])]
     pub(crate) log_level: String,
@@ -121,6 +125,7 @@ pub(crate) struct Config {
     pub(crate) signing_key: Option<SigningKey>,
     pub(crate) callback_allow: Vec<Cidr>,
     pub(crate) grace: Duration,
+    pub(crate) disk: DiskLimits,
 }
 
 impl Settings {
@@ -154,6 +159,7 @@ impl Settings {
             signing_key: signing_key(&self.webhook_secret)?,
             callback_allow: callback_allow(&self.webhook_allow)?,
             grace: Duration::from_secs(self.shutdown_grace_seconds),
+            disk: self.disk.check()?,
         })
     }
 }

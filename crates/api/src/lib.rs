@@ -14,6 +14,7 @@ mod map;
 mod messages;
 mod parse;
 mod path;
+mod probes;
 mod problem;
 mod query;
 mod routes;

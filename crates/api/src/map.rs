@@ -4,8 +4,8 @@ use agent_client::wire;
 use agent_domain::{Client, Job, RunOptions, State, Timestamp, iso_millis};
 use agent_queue::{
     Accepted, CancelOutcome, ClientDetails, ClientView, CreatedClient, DeliveryLog, DeliveryState,
-    Health, HistoryEntry, JobFilter, JobPage, JobSummary, JobWithClient, Message, QueueView,
-    Synced,
+    DiskVolume, Health, HistoryEntry, JobFilter, JobPage, JobSummary, JobWithClient, Message,
+    QueueView, Readiness, Synced,
 };
 
 /// A client in a list.
@@ -295,8 +295,14 @@ pub(crate) fn delivery(log: DeliveryLog) -> wire::Delivery {
 
 /// How the server is.
 pub(crate) fn health(health: Health) -> wire::Health {
+    let low = health.volumes.iter().any(|volume| volume.trouble.is_some());
+    let status = match (health.draining, low) {
+        (true, _) => "draining",
+        (false, true) => "disk_low",
+        (false, false) => "ok",
+    };
     wire::Health {
-        status: if health.draining { "draining" } else { "ok" }.to_owned(),
+        status: status.to_owned(),
         queue: wire::QueueHealth {
             running: health.running,
             queued: health.ready + health.parked,
@@ -308,6 +314,34 @@ pub(crate) fn health(health: Health) -> wire::Health {
             version: health.agent.version,
             checked_at: health.agent.checked_at.map(iso_millis),
         },
+        disk: health.volumes.into_iter().map(volume).collect(),
+    }
+}
+
+fn volume(volume: DiskVolume) -> wire::VolumeHealth {
+    wire::VolumeHealth {
+        name: volume.name.to_owned(),
+        path: volume.path.display().to_string(),
+        free_bytes: volume.room.map(|room| room.bytes),
+        min_free_bytes: volume.min_free,
+        problem: volume.trouble.map(|trouble| trouble.to_string()),
+    }
+}
+
+/// Whether new work would be taken, check by check.
+pub(crate) fn readiness(readiness: Readiness) -> wire::Readiness {
+    let status = if readiness.is_ready() {
+        "ready"
+    } else {
+        "unready"
+    };
+    let check = |(name, problem): (&str, Option<String>)| {
+        let ok = problem.is_none();
+        (name.to_owned(), wire::Check { ok, problem })
+    };
+    wire::Readiness {
+        status: status.to_owned(),
+        checks: readiness.checks.into_iter().map(check).collect(),
     }
 }
 

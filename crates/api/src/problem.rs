@@ -13,6 +13,8 @@ use agent_queue::EngineError;
 const DETAIL_MAX: usize = 500;
 /// Seconds after which to ask again when the server is about to stop: a restart takes as long.
 const RETRY_DRAINING: u32 = 30;
+/// Seconds after which to ask again when the disk is nearly full: someone has to make room.
+const RETRY_DISK: u32 = 60;
 /// Seconds after which to ask again in any other case.
 const RETRY_SOON: u32 = 2;
 
@@ -168,8 +170,11 @@ impl From<EngineError> for Problem {
         let mut problem = Self::new(status_of(class), error.code(), error.to_string());
         problem.0.field = error.field().map(str::to_owned);
         if class == Class::Unavailable {
-            let draining = matches!(error, EngineError::Draining);
-            let seconds = if draining { RETRY_DRAINING } else { RETRY_SOON };
+            let seconds = match error {
+                EngineError::Draining => RETRY_DRAINING,
+                EngineError::DiskLow(_) => RETRY_DISK,
+                _ => RETRY_SOON,
+            };
             return problem.with(RETRY_AFTER, HeaderValue::from(seconds));
         }
         problem

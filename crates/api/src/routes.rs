@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, Resource};
 
 use crate::problem::Problem;
 use crate::state::ApiState;
-use crate::{auth, clients, history, jobs, log, system, trace, unread};
+use crate::{auth, clients, history, jobs, log, probes, system, trace, unread};
 
 /// Mounts the API. It answers every path below where it is mounted, so an embedder mounts it in a
 /// scope of its own, or after everything else.
@@ -20,6 +20,14 @@ use crate::{auth, clients, history, jobs, log, system, trace, unread};
 /// # }
 /// ```
 pub fn configure(cfg: &mut ServiceConfig, state: ApiState) {
+    // Whoever asks these is a machine that holds no token.
+    for probe in [
+        resource("/livez", "GET").route(web::get().to(probes::live)),
+        resource("/readyz", "GET").route(web::get().to(probes::ready)),
+    ] {
+        let probe = probe.app_data(Data::new(state.clone()));
+        cfg.service(probe.wrap(from_fn(unread::keep)));
+    }
     let api = web::scope("")
         .app_data(Data::new(state))
         .configure(routes)

@@ -3,7 +3,6 @@
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json};
 use agent_client::wire::{Health, QueueView, SyncResult};
-use agent_queue::EngineError;
 
 use crate::body::NoBody;
 use crate::problem::Problem;
@@ -35,9 +34,6 @@ pub(crate) async fn sync(
     _: NoBody,
 ) -> Result<Json<SyncResult>, Problem> {
     Query::parse(request.query_string(), &[])?;
-    if state.engine.is_draining() {
-        return Err(EngineError::Draining.into());
-    }
     let synced = state.engine.sync().await?;
     Ok(Json(SyncResult {
         synced: synced.into_iter().map(map::synced).collect(),

@@ -12,6 +12,7 @@ mod callback;
 mod client;
 mod commit;
 mod coordinator;
+mod disk;
 mod error;
 mod facts;
 mod id;
@@ -39,6 +40,7 @@ pub use commit::{CommitId, CommitIdError};
 pub use coordinator::{
     Assignment, BoxFuture, Coordinator, CoordinatorError, Directive, Fence, Lease, Report, WorkerId,
 };
+pub use disk::{Bytes, Room, Shortage, Watermark};
 pub use error::Class;
 pub use facts::{Facts, PullRequest};
 pub use id::{ClientId, DeliveryId, IdError, Ids, JobId};

@@ -46,9 +46,7 @@ impl Engine {
     /// Creates a client and clones its repository, waiting for the clone for at most
     /// [`crate::EngineConfig::clone_wait`]; a longer clone goes on behind.
     pub async fn create_client(&self, new: NewClient) -> Result<CreatedClient, EngineError> {
-        if self.is_draining() {
-            return Err(EngineError::Draining);
-        }
+        self.admit()?;
         let now = self.inner.clock.now();
         let client = Client {
             id: ClientId::fresh(self.inner.ids.as_ref()),
@@ -118,8 +116,9 @@ impl Engine {
         }
     }
 
-    /// Brings the mirrors of all clients up to date.
+    /// Brings the mirrors of all clients up to date; refused as new work is.
     pub async fn sync(&self) -> Result<Vec<Synced>, EngineError> {
+        self.admit()?;
         let gate = Arc::new(Semaphore::new(SYNC_CONCURRENCY));
         let mut fetches = Vec::new();
         for client in self.inner.store.clients().await? {

@@ -162,11 +162,20 @@ impl Engine {
             }
         }
         let left = u32::try_from(free - taken.len()).unwrap_or(u32::MAX);
-        if left > 0 {
+        if left > 0 && self.admit().is_ok() {
             let ready = self.claim_ready(left).await.map_err(unavailable)?;
             taken.extend(ready.into_iter().map(|found| self.assignment(found, false)));
         }
         Ok(taken)
+    }
+
+    /// How many jobs that an earlier server had begun are still to be taken up again.
+    pub(crate) fn unsettled(&self) -> usize {
+        self.inner
+            .interrupted
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .len()
     }
 
     fn next_interrupted(&self) -> Option<JobId> {

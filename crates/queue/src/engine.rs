@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use agent_domain::{AgentHealth, Clock, Ending, Ids, JobId, Mirrors, Reason, TranscriptReader};
+use agent_domain::{
+    AgentHealth, Clock, Ending, Ids, JobId, Mirrors, Reason, TranscriptReader, Watermark,
+};
 use agent_storage::Store;
 use agent_webhook::{Cidr, Sender};
 use tokio::runtime::Handle;
@@ -15,7 +17,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::disk::{Disk, DiskConfig};
 use crate::error::EngineError;
+use crate::readiness::Probe;
 use crate::signals::Signals;
 
 /// What the engine is told once.
@@ -33,11 +37,17 @@ pub struct EngineConfig {
     pub cancel_wait: Duration,
     /// Addresses callbacks may reach although private.
     pub callback_allow: Vec<Cidr>,
+    /// Which volumes must have how much room for new work to be taken.
+    pub disk: DiskConfig,
 }
 
 impl EngineConfig {
-    /// The defaults, with logs below `logs_dir`.
+    /// The defaults, with logs below `logs_dir`, whose volume is the only one watched.
     pub fn new(logs_dir: PathBuf) -> Self {
+        let disk = DiskConfig {
+            volumes: vec![("data", logs_dir.clone())],
+            watermark: Watermark::default(),
+        };
         Self {
             max_concurrent: 2,
             logs_dir,
@@ -45,6 +55,7 @@ impl EngineConfig {
             clone_wait: Duration::from_secs(30),
             cancel_wait: Duration::from_mins(1),
             callback_allow: Vec::new(),
+            disk,
         }
     }
 }
@@ -89,6 +100,8 @@ pub(crate) struct Inner {
     /// Jobs that were running when the engine started, to be taken up again.
     pub(crate) interrupted: Mutex<VecDeque<JobId>>,
     pub(crate) agent: Mutex<AgentSeen>,
+    pub(crate) disk: Disk,
+    pub(crate) probe: Probe,
     pub(crate) draining: AtomicBool,
     pub(crate) stop: CancellationToken,
     /// Background work of every kind; see [`Engine::spawn`].
@@ -120,6 +133,8 @@ impl Engine {
             .map(|job| job.id)
             .collect();
         let inner = Inner {
+            disk: Disk::new(parts.config.disk.clone()),
+            probe: Probe::default(),
             config: parts.config,
             store: parts.store,
             mirrors: parts.mirrors,
@@ -153,6 +168,17 @@ impl Engine {
     /// Whether [`Engine::drain`] was called.
     pub fn is_draining(&self) -> bool {
         self.inner.draining.load(Ordering::SeqCst)
+    }
+
+    /// Refuses whatever would make new work while none is taken.
+    pub(crate) fn admit(&self) -> Result<(), EngineError> {
+        if self.is_draining() {
+            return Err(EngineError::Draining);
+        }
+        match self.inner.disk.shortage() {
+            Some(short) => Err(EngineError::DiskLow(short)),
+            None => Ok(()),
+        }
     }
 
     /// Ends the background loops; a callback under way is given up to `grace` to end.

@@ -3,6 +3,8 @@
 use agent_domain::{Class, JobId, Refused, Status};
 use agent_storage::StoreError;
 
+use crate::disk::DiskShortage;
+
 /// Why the engine refused a request; the text is fit to show to a caller.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -51,6 +53,9 @@ pub enum EngineError {
     /// The server is about to stop.
     #[error("Server is shutting down and takes no new work")]
     Draining,
+    /// There is too little room on a volume.
+    #[error("The disk is nearly full and no new work is taken: {0}")]
+    DiskLow(DiskShortage),
     /// The log cannot be read.
     #[error("Log cannot be read: {0}")]
     Log(#[source] std::io::Error),
@@ -77,7 +82,9 @@ impl EngineError {
             | Self::JobUnfinished(_) => Class::Conflict,
             // The specification answers 400, not 409, when an ended job is cancelled.
             Self::Field { .. } | Self::JobEnded(_) => Class::Invalid,
-            Self::Draining | Self::Contended | Self::Interrupted => Class::Unavailable,
+            Self::Draining | Self::DiskLow(_) | Self::Contended | Self::Interrupted => {
+                Class::Unavailable
+            }
             Self::Log(_) => Class::Bug,
             Self::Storage(error) => error.class(),
         }
@@ -95,6 +102,7 @@ impl EngineError {
             Self::JobEnded(_) => "job_ended",
             Self::JobUnfinished(_) => "job_unfinished",
             Self::Draining => "draining",
+            Self::DiskLow(_) => "disk_low",
             Self::Log(_) => "log_unreadable",
             Self::Storage(error) if error.class() == Class::Unavailable => "storage_unavailable",
             Self::Storage(_) => "storage_failed",

@@ -9,6 +9,7 @@ mod cancel;
 mod change;
 mod clients;
 mod coordinator;
+mod disk;
 mod engine;
 mod error;
 mod log;
@@ -17,6 +18,7 @@ mod messages;
 mod outbox;
 mod payload;
 mod queries;
+mod readiness;
 mod signals;
 mod submit;
 mod system;
@@ -26,8 +28,10 @@ pub use agent_storage::{
     ClientCounts, DeliveryLog, DeliveryState, DeliveryTry, HistoryEntry, JobFilter, JobPage,
     JobSummary, JobWithClient, QueueView,
 };
+pub use disk::{DiskConfig, DiskShortage, DiskTrouble, DiskVolume};
 pub use engine::{Engine, EngineConfig, EngineParts};
 pub use error::EngineError;
+pub use readiness::Readiness;
 pub use system::{RandomIds, SystemClock};
 pub use views::{
     Accepted, CancelOutcome, ClientDetails, ClientView, CreatedClient, Health, Message, Submission,

@@ -54,6 +54,7 @@ impl Engine {
             max_concurrent: self.inner.config.max_concurrent,
             agent: self.agent_seen(),
             draining: self.is_draining(),
+            volumes: self.inner.disk.volumes(),
         })
     }
 

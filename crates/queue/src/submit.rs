@@ -15,7 +15,7 @@ const RETRY_NAMES_MAX: u32 = 1000;
 impl Engine {
     /// Takes a job in. Once this returns, no crash of anything loses it.
     pub async fn submit(&self, submission: Submission) -> Result<Accepted, EngineError> {
-        self.refuse_while_draining()?;
+        self.admit()?;
         let (client, is_new) = match submission.target {
             Target::Client(id) => (
                 self.inner
@@ -42,7 +42,7 @@ impl Engine {
     /// Takes the work of an ended job in again as a new job, on the same branch while that is
     /// free, else on `<branch>-retry-<n>`.
     pub async fn retry(&self, id: JobId) -> Result<Accepted, EngineError> {
-        self.refuse_while_draining()?;
+        self.admit()?;
         let found = self
             .inner
             .store
@@ -79,14 +79,6 @@ impl Engine {
             field: "branchName",
             problem,
         })
-    }
-
-    fn refuse_while_draining(&self) -> Result<(), EngineError> {
-        if self.is_draining() {
-            Err(EngineError::Draining)
-        } else {
-            Ok(())
-        }
     }
 
     fn fresh_client(&self, repo: &RepoSlug) -> Result<Client, EngineError> {

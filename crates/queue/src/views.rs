@@ -7,6 +7,8 @@ use agent_domain::{
 };
 use agent_storage::ClientCounts;
 
+use crate::disk::DiskVolume;
+
 /// A client, and whether its mirror is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientView {
@@ -110,6 +112,8 @@ pub struct Health {
     pub agent: AgentHealth,
     /// Whether the server is about to stop and takes no new work.
     pub draining: bool,
+    /// Room on the volumes that are watched, as last seen.
+    pub volumes: Vec<DiskVolume>,
 }
 
 /// One repository brought up to date, or not.

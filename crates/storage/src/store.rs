@@ -62,6 +62,16 @@ impl Store {
         }
     }
 
+    /// Writes something that changes nothing, and so finds out whether writes work.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        self.write(|conn| {
+            let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            // The same number, but its page is written anew.
+            Ok(conn.pragma_update(None, "user_version", version)?)
+        })
+        .await
+    }
+
     /// Writes a copy of the database as it is now to `target`, which must not exist yet. Neither
     /// readers nor writers wait for it.
     pub async fn backup(&self, target: PathBuf) -> Result<(), StoreError> {

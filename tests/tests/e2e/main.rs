@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 mod admin;
 mod callbacks;
 mod cancel;
+mod disk;
 mod embedding;
 mod gh;
 mod github;

@@ -4,6 +4,7 @@ mod auth;
 mod bad_input;
 mod exchange;
 mod pressure;
+mod probes;
 mod shapes;
 mod stage;
 mod stopping;

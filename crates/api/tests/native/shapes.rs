@@ -385,7 +385,16 @@ async fn the_queue_shows_what_runs_what_waits_and_what_is_parked() {
         "queue": {"running": 1, "queued": 2, "parked": 1, "maxConcurrent": 2},
         "claude": {"authenticated": false, "version": null, "checkedAt": null},
     });
-    assert_eq!(stage.get("/health").await, health);
+    let mut found = stage.get("/health").await;
+    let disk = found.as_object_mut().unwrap().remove("disk").unwrap();
+    assert_eq!(found, health);
+    assert_eq!(
+        (&disk[0]["name"], &disk[0]["problem"]),
+        (&json!("data"), &Value::Null)
+    );
+    for member in ["freeBytes", "minFreeBytes"] {
+        assert!(disk[0][member].is_u64(), "{disk}");
+    }
     stage.close().await;
 }
 

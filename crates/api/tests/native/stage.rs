@@ -11,9 +11,9 @@ use agent_api::{Api, ApiConfig, Limits};
 use agent_domain::{
     Assignment, BoxFuture, BranchName, Class, Clock, Coordinator as _, Ending, Facts, LogLine,
     LogStream, MirrorError, Mirrors, RepoSlug, Report, Secret, Timestamp, TranscriptReader,
-    WorkerId,
+    Watermark, WorkerId,
 };
-use agent_queue::{Engine, EngineConfig, EngineParts, RandomIds};
+use agent_queue::{DiskConfig, Engine, EngineConfig, EngineParts, RandomIds};
 use agent_storage::{Store, StoreConfig};
 use agent_webhook::{Sender, SenderConfig};
 use serde_json::Value;
@@ -39,13 +39,30 @@ impl Stage {
     }
 
     pub(crate) async fn with(limits: Limits) -> Self {
+        Self::watching(limits, Watermark::default()).await
+    }
+
+    /// A server that wants this much room on its disk.
+    pub(crate) async fn watching(limits: Limits, watermark: Watermark) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
+        Self::open(dir, limits, watermark).await
+    }
+
+    /// Stops, and starts again on what is there.
+    pub(crate) async fn restarted(mut self, watermark: Watermark) -> Self {
+        self.stop().await;
+        Self::open(self.dir, Limits::default(), watermark).await
+    }
+
+    async fn open(dir: tempfile::TempDir, limits: Limits, watermark: Watermark) -> Self {
         let path = dir.path().join("agent.db");
         let store = Store::open(StoreConfig { path, readers: 4 }).expect("a store");
         let clock = Arc::new(SetClock::default());
         let mirrors = Arc::new(PlayedMirrors::default());
+        let volumes = vec![("data", dir.path().to_owned())];
         let engine = Engine::start(EngineParts {
             config: EngineConfig {
+                disk: DiskConfig { volumes, watermark },
                 cancel_wait: Duration::from_secs(10),
                 ..EngineConfig::new(dir.path().join("logs"))
             },
@@ -167,6 +184,10 @@ impl Stage {
     }
 
     pub(crate) async fn close(mut self) {
+        self.stop().await;
+    }
+
+    async fn stop(&mut self) {
         if let Some(api) = self.api.take() {
             api.stop(Duration::from_secs(5)).await;
         }

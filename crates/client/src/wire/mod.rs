@@ -20,5 +20,6 @@ pub use jobs::{
 pub use patch::Patch;
 pub use problem::Problem;
 pub use system::{
-    AgentHealth, Health, QueueHealth, QueueView, QueuedJob, RunningJob, SyncResult, SyncedRepo,
+    AgentHealth, Check, Health, QueueHealth, QueueView, QueuedJob, Readiness, RunningJob,
+    SyncResult, SyncedRepo, VolumeHealth,
 };

@@ -1,16 +1,55 @@
 //! Health, queue and repositories.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Answer to `GET /health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// `ok`, or `draining` while the server is about to stop.
+    /// `ok`; `draining` while the server is about to stop, `disk_low` while it takes no new work
+    /// for want of room.
     pub status: String,
     /// The queue in numbers.
     pub queue: QueueHealth,
     /// The CLI and its login.
     pub claude: AgentHealth,
+    /// Room on the volumes that are watched.
+    pub disk: Vec<VolumeHealth>,
+}
+
+/// A volume that is watched, as last seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeHealth {
+    /// What it is for: `data`, `repositories`, `workspaces`.
+    pub name: String,
+    /// The directory watched.
+    pub path: String,
+    /// Free bytes; null when it cannot be looked at.
+    pub free_bytes: Option<u64>,
+    /// Bytes that must be free for new work to be taken.
+    pub min_free_bytes: u64,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+}
+
+/// Answer to `GET /livez` and `GET /readyz`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// `ready` or `unready`; `alive`.
+    pub status: String,
+    /// Every check by its name.
+    pub checks: BTreeMap<String, Check>,
+}
+
+/// One check of a server's readiness.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Whether nothing is wrong.
+    pub ok: bool,
+    /// What is wrong.
+    pub problem: Option<String>,
 }
 
 /// The queue in numbers.
