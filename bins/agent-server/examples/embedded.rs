@@ -11,7 +11,9 @@ use agent_domain::{JobSpec, RepoSlug, RunOptions, WorkerId};
 use agent_forge::{Forge, ForgeConfig};
 use agent_git::{Git, GitConfig};
 use agent_queue::{Engine, EngineConfig, EngineParts, RandomIds, Submission, SystemClock, Target};
-use agent_runner::{ClaudeTranscript, Ladder, Program, Runner, RunnerConfig, agent_environment};
+use agent_runner::{
+    ClaudeTranscript, Ladder, Limits, Program, Runner, RunnerConfig, agent_environment,
+};
 use agent_storage::{Store, StoreConfig};
 use agent_webhook::{Sender, SenderConfig};
 use agent_worker::{Worker, WorkerConfig, WorkerParts};
@@ -92,6 +94,8 @@ async fn start(home: &Path, remote_base: &str) -> anyhow::Result<(Engine, Worker
         attempts_dir: home.join("attempts"),
         defaults: RunOptions::default(),
         ladder: Ladder::default(),
+        limits: Limits::default(),
+        control_groups: true,
     });
     let worker = Worker::start(WorkerParts {
         config: WorkerConfig {

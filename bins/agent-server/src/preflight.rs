@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use agent_forge::Forge;
-use agent_runner::Runner;
+use agent_runner::{Limits, Means, Runner, process_control};
 use anyhow::bail;
 
 use crate::settings::Config;
@@ -28,6 +28,31 @@ pub(crate) fn warn_of_settings(config: &Config) {
     }
     if config.signing_key.is_none() {
         tracing::warn!("WEBHOOK_SECRET is not set: callbacks are sent unsigned");
+    }
+}
+
+/// Warns of limits on runs that this machine does not keep.
+pub(crate) fn warn_of_limits(limits: &Limits) {
+    let machine = process_control(&std::process::id().to_string());
+    for group in &machine.groups {
+        tracing::debug!("control groups of runs are made in {}", group.display());
+    }
+    let asked = [
+        ("AGENT_MEMORY_MAX", limits.memory.is_some(), machine.memory),
+        (
+            "AGENT_PROCESSES_MAX",
+            limits.processes.is_some(),
+            machine.processes,
+        ),
+        ("AGENT_CPU_MAX", limits.cpu_millis.is_some(), machine.cpu),
+    ];
+    for (name, is_set, means) in asked {
+        if is_set && means == Means::Nothing {
+            tracing::warn!("{name} cannot be kept on this machine");
+        }
+    }
+    for advice in &machine.advice {
+        tracing::info!("{advice}");
     }
 }
 

@@ -33,6 +33,7 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
     let config = settings.check()?;
     preflight::require_git()?;
     preflight::warn_of_settings(&config);
+    preflight::warn_of_limits(&config.run_limits);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -213,5 +214,7 @@ fn runner(config: &Config) -> anyhow::Result<Runner> {
         attempts_dir: config.data_dir.join("attempts"),
         defaults: config.run_defaults.clone(),
         ladder: Ladder::default(),
+        limits: config.run_limits,
+        control_groups: true,
     }))
 }

@@ -47,7 +47,7 @@ pub use id::{ClientId, DeliveryId, IdError, Ids, JobId};
 pub use job::{Job, JobSpec, NameError, Phase, State, Status};
 pub use log_line::{ENTRY_TEXT_MAX, LogLine, LogStream};
 pub use mirrors::{MirrorError, Mirrors};
-pub use outcome::{Ending, ResultSummary, RunEnd, RunSummary, Stop, judge};
+pub use outcome::{Ending, ResultSummary, RunEnd, RunSummary, Stop, judge, unkillable};
 pub use reason::{Reason, ReasonError};
 pub use repo::{RepoSlug, RepoSlugError};
 pub use retry::{Backoff, jittered};

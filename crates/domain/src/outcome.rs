@@ -33,6 +33,19 @@ pub enum Ending {
     },
 }
 
+impl Ending {
+    /// Whether something that the agent has started may still be at work.
+    pub fn leaves_processes(&self) -> bool {
+        matches!(
+            self,
+            Self::Failed {
+                reason: Reason::Unkillable,
+                ..
+            }
+        )
+    }
+}
+
 /// Why the supervisor ended the agent, where it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
@@ -57,6 +70,10 @@ pub struct RunEnd {
     pub summary: RunSummary,
     /// The end of standard error, for a run that never got as far as a result.
     pub stderr_tail: String,
+    /// Whether anything of the run was killed for want of memory.
+    pub out_of_memory: bool,
+    /// Numbers of processes of the run that could not be ended, and may be at work still.
+    pub unkillable: Vec<u32>,
 }
 
 /// What a transcript said, as far as the outcome needs it.
@@ -104,8 +121,11 @@ pub struct ResultSummary {
 /// Judges a run: `Ok` when the agent succeeded, else why it did not.
 ///
 /// Success takes an exit code of 0 and a last result that is no error, and that we did not end
-/// the run ourselves.
+/// the run ourselves. A run of which something lives on has not ended well, whatever it said.
 pub fn judge(end: &RunEnd) -> Result<(), Ending> {
+    if !end.unkillable.is_empty() {
+        return Err(unkillable(&end.unkillable));
+    }
     match end.stop {
         Some(Stop::Cancelled) => return Err(Ending::Cancelled),
         Some(Stop::TimedOut) => {
@@ -124,7 +144,23 @@ pub fn judge(end: &RunEnd) -> Result<(), Ending> {
         (Some(result), _) if result.is_error || result.subtype != "success" => {
             failed(classify(result, &end.summary), &sentence(&result.text, end))
         }
+        _ if end.out_of_memory => failed(
+            Reason::OutOfMemory,
+            "the agent was killed for want of memory",
+        ),
         _ => failed(Reason::AgentFailed, &without_result(end)),
+    }
+}
+
+/// How an attempt has ended of which the processes with these numbers cannot be ended.
+pub fn unkillable(pids: &[u32]) -> Ending {
+    let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+    Ending::Failed {
+        reason: Reason::Unkillable,
+        error: format!(
+            "processes of the agent cannot be ended and may still be at work in the workspace, which is kept: {}",
+            pids.join(", ")
+        ),
     }
 }
 
@@ -241,6 +277,36 @@ mod tests {
         let mut end = ended(0, Some(result("error_during_execution", true)));
         end.stop = Some(Stop::Cancelled);
         assert_eq!(judge(&end), Err(Ending::Cancelled));
+    }
+
+    #[test]
+    fn a_run_of_which_something_lives_on_has_failed_whatever_it_said() {
+        let mut end = ended(0, Some(result("success", false)));
+        end.unkillable = vec![12, 345];
+        for stop in [None, Some(Stop::Cancelled), Some(Stop::TimedOut)] {
+            end.stop = stop;
+            assert_eq!(reason(&end), Some(Reason::Unkillable));
+        }
+        let Err(Ending::Failed { error, .. }) = judge(&end) else {
+            panic!("not failed")
+        };
+        assert!(error.ends_with("kept: 12, 345"), "{error}");
+    }
+
+    #[test]
+    fn want_of_memory_is_the_reason_only_where_it_ended_the_agent() {
+        let judged = |exit_code, result| {
+            let mut end = ended(exit_code, result);
+            end.out_of_memory = true;
+            (judge(&end).is_ok(), reason(&end))
+        };
+        assert_eq!(judged(137, None), (false, Some(Reason::OutOfMemory)));
+        let success = || Some(result("success", false));
+        assert_eq!(judged(137, success()), (false, Some(Reason::OutOfMemory)));
+        // It was one of its tools, and the agent has coped with it, or not.
+        assert_eq!(judged(0, success()), (true, None));
+        let error = Some(result("error_max_turns", true));
+        assert_eq!(judged(1, error), (false, Some(Reason::MaxTurns)));
     }
 
     #[test]

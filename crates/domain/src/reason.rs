@@ -60,6 +60,8 @@ reasons! {
     CredentialsLost = "credentials_lost",
     /// The agent was killed for want of memory.
     OutOfMemory = "out_of_memory",
+    /// Something the agent has started cannot be ended, and may still be at work.
+    Unkillable = "unkillable",
     /// The disk is full.
     DiskFull = "disk_full",
     /// The agent could not be started.

@@ -226,6 +226,8 @@ fn finished(
     now: Timestamp,
 ) -> Result<Transition, Refused> {
     let (_, cancelled_at) = held(job, fence)?;
+    // What is still at work matters more than that its end was asked for.
+    let cancelled_at = cancelled_at.filter(|_| !ending.leaves_processes());
     let (state, event, mut effects) = match (ending, cancelled_at) {
         // What is delivered cannot be called back: the truth is that it completed.
         (Ending::Completed, _) => (
@@ -459,6 +461,17 @@ mod tests {
                 requested_at: at(15)
             }
         );
+    }
+
+    #[test]
+    fn a_cancelled_job_of_which_something_lives_on_has_failed() {
+        let asked = apply(&running(), Event::CancelRequested, at(15)).unwrap();
+        let ended = finish(&asked.job, crate::unkillable(&[7])).unwrap().job;
+        let State::Failed { reason, error, .. } = ended.state else {
+            panic!("{:?}", ended.state)
+        };
+        assert_eq!(reason, Reason::Unkillable);
+        assert!(error.contains('7'), "{error}");
     }
 
     #[test]

@@ -16,9 +16,12 @@ use rustix::io::Errno;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
-use crate::RunnerError;
+use crate::cgroup::Groups;
+use crate::limits::Limits;
+use crate::processes::{self, Process};
 use crate::record::{self, ExitRecord, SupervisorRecord};
-use crate::{processes, tree::Tree};
+use crate::tree::Tree;
+use crate::{Ladder, RunnerError};
 
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const SOCKET: &str = "sock";
@@ -46,8 +49,9 @@ pub(crate) enum Found {
     Living(UnixStream, Option<SupervisorRecord>),
     /// The supervisor has ended the run in good order.
     Ended(Box<ExitRecord>),
-    /// The supervisor has ended without a record; nothing of its tree that could be found is left.
-    Lost,
+    /// The supervisor has ended without a record; of its tree only the processes with these
+    /// numbers are left, which cannot be ended.
+    Lost(Vec<u32>),
 }
 
 enum Held {
@@ -115,8 +119,11 @@ impl Attempt {
         self.remove()
     }
 
-    /// Removes the directory and all in it.
+    /// Removes the directory and all in it, and the control groups if nothing is in them.
     pub(crate) fn remove(&self) -> Result<(), RunnerError> {
+        if let Some(record) = self.record() {
+            record.groups.remove();
+        }
         match fs::remove_dir_all(&self.folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RunnerError::io(
                 "cannot remove the attempt's directory",
@@ -165,31 +172,30 @@ impl Attempt {
             self.remove()?;
             return Ok(Found::NeverStarted);
         }
-        self.end_orphans().await?;
+        let left = self.end_orphans().await?;
         drop(lock);
-        Ok(Found::Lost)
+        Ok(Found::Lost(left))
     }
 
-    async fn end_orphans(&self) -> Result<(), RunnerError> {
+    /// Ends what a supervisor has left behind, and returns what cannot be ended.
+    async fn end_orphans(&self) -> Result<Vec<u32>, RunnerError> {
         let mut known = Vec::new();
+        let mut patience = Ladder::default().patience;
+        // Where the record cannot be read, they have the same name.
+        let mut groups = Groups::choose(&self.name, &Limits::EACH);
         if let Some(record) = self.record() {
             if record.boot != processes::boot() {
-                return Ok(());
+                return Ok(Vec::new());
             }
             known.extend(record.agent);
             known.extend(record.strays);
+            (groups, patience) = (record.groups, record.patience);
         }
-        let mut tree = Tree::orphaned(self.name.clone(), &known);
-        let left = tree.end(|| None).await;
+        let mut tree = Tree::orphaned(groups, self.name.clone(), &known);
+        let left = tree.end(patience, || None).await;
         let left = left.map_err(RunnerError::io("cannot list the processes"))?;
-        for process in left {
-            tracing::warn!(
-                attempt = self.name,
-                pid = process.id.pid,
-                "process cannot be ended"
-            );
-        }
-        Ok(())
+        tree.groups().remove();
+        Ok(left.iter().filter_map(Process::number).collect())
     }
 
     /// Waits until nobody holds the attempt.

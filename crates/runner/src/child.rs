@@ -1,19 +1,28 @@
 //! Starting the agent so that it cannot outlive its supervisor. The one file with unsafe code.
 
+use std::fs::File;
 use std::io;
 use std::process::Stdio;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Resource, Rlimit};
 use tokio::process::{Child, Command};
 
 use crate::environment::MARK;
 use crate::record::Spec;
 
-/// Starts the agent in a session of its own, with pipes for all three streams.
+/// Starts the agent in a session of its own, with pipes for all three streams, inside the control
+/// groups that `entrances` lead to.
+///
+/// An entrance that turns out to be shut is passed by; whether the agent is inside can be seen
+/// afterwards. `processes` limits the processes of its user.
 ///
 /// Must be called on the supervisor's main thread: on Linux the agent is killed when the thread
 /// that started it ends.
-pub(crate) fn start(spec: &Spec<'_>) -> io::Result<Child> {
+pub(crate) fn start(
+    spec: &Spec<'_>,
+    entrances: Vec<File>,
+    processes: Option<Rlimit>,
+) -> io::Result<Child> {
     let mut command = Command::new(&spec.program);
     command
         .args(&spec.args)
@@ -24,22 +33,29 @@ pub(crate) fn start(spec: &Spec<'_>) -> io::Result<Child> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    in_own_session(&mut command);
+    before_exec(&mut command, entrances, processes);
     command.spawn()
 }
 
 #[expect(unsafe_code, reason = "nothing else runs code between fork and exec")]
-fn in_own_session(command: &mut Command) {
+fn before_exec(command: &mut Command, entrances: Vec<File>, processes: Option<Rlimit>) {
     let supervisor = rustix::process::getpid();
     // SAFETY: between fork and exec only async-signal-safe functions may be called. The closure
-    // makes three system calls through rustix, which neither allocates nor takes locks, and its
-    // errors are plain numbers.
+    // makes a few system calls through rustix, which neither allocates nor takes locks; its errors
+    // are plain numbers, and what it has captured was made before the fork and is only read.
     unsafe {
-        command.pre_exec(move || prepare(supervisor));
+        command.pre_exec(move || prepare(supervisor, &entrances, processes.as_ref()));
     }
 }
 
-fn prepare(supervisor: Pid) -> io::Result<()> {
+fn prepare(supervisor: Pid, entrances: &[File], processes: Option<&Rlimit>) -> io::Result<()> {
+    for entrance in entrances {
+        // First of all, so that whatever is started from here on is born inside.
+        rustix::io::write(entrance, b"0").ok();
+    }
+    if let Some(limit) = processes {
+        rustix::process::setrlimit(Resource::Nproc, *limit)?;
+    }
     rustix::process::setsid()?;
     #[cfg(target_os = "linux")]
     {

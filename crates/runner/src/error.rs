@@ -2,7 +2,9 @@
 
 use std::io;
 
-use agent_domain::{Class, RunSummary};
+use agent_domain::Class;
+
+use crate::LostRun;
 
 /// Why a run could not be started, followed or ended in good order.
 #[derive(Debug, thiserror::Error)]
@@ -16,9 +18,10 @@ pub enum RunnerError {
     /// A supervisor holds the attempt but cannot be reached.
     #[error("the supervisor does not answer")]
     Unreachable,
-    /// The supervisor ended without an exit record; what was left of its tree has been ended.
+    /// The supervisor ended without an exit record; what was left of its tree has been ended
+    /// as far as that can be done.
     #[error("the supervisor was lost")]
-    Lost(Box<RunSummary>),
+    Lost(Box<LostRun>),
     /// The attempt's directory could not be used.
     #[error("{what}: {source}")]
     Io {

@@ -6,16 +6,19 @@
 //! supervisors and finds them again; [`supervise()`] is what they do.
 
 mod attempt;
+mod cgroup;
 mod child;
 mod command_line;
 mod environment;
 mod error;
 mod event;
 mod framing;
+mod limits;
 pub mod log;
 mod observer;
 mod output;
 mod probe;
+mod process_control;
 mod processes;
 mod record;
 mod run;
@@ -30,10 +33,12 @@ mod tree;
 pub use command_line::command_line;
 pub use environment::agent_environment;
 pub use error::RunnerError;
+pub use limits::Limits;
 pub use log::LogWriter;
 pub use observer::RunObserver;
 pub use probe::Probe;
+pub use process_control::{Means, ProcessControl, process_control};
 pub use run::Run;
-pub use runner::{Ladder, Program, Reconnected, RunRequest, Runner, RunnerConfig};
+pub use runner::{Ladder, LostRun, Program, Reconnected, RunRequest, Runner, RunnerConfig};
 pub use supervise::supervise;
 pub use transcript::ClaudeTranscript;

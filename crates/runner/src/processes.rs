@@ -26,6 +26,13 @@ pub(crate) struct Process {
     pub(crate) dead: bool,
 }
 
+impl Process {
+    /// Its number, for people.
+    pub(crate) fn number(&self) -> Option<u32> {
+        u32::try_from(self.id.pid).ok()
+    }
+}
+
 /// Every process there is.
 pub(crate) fn all() -> io::Result<Vec<Process>> {
     system::all()
@@ -33,7 +40,12 @@ pub(crate) fn all() -> io::Result<Vec<Process>> {
 
 /// The process with number `pid`.
 pub(crate) fn id_of(pid: i32) -> Option<ProcessId> {
-    system::id_of(pid)
+    system::find(pid).map(|process| process.id)
+}
+
+/// Whether `pid` has not ended, waiting to be collected or not.
+pub(crate) fn is_alive(pid: i32) -> bool {
+    system::find(pid).is_some_and(|process| !process.dead)
 }
 
 /// The process group of this process.
@@ -58,9 +70,20 @@ pub(crate) fn signal(id: ProcessId, signal: Signal) {
     system::signal(id, signal);
 }
 
-/// Kills the children of this process and collects the dead by `reap`, as fast as they can be
-/// listed: so what is replaced by its own child over and over is caught in the end. Their numbers
-/// cannot be taken by others, since nobody else collects them.
-pub(crate) fn kill_children(reap: impl FnMut()) {
-    system::kill_children(reap);
+/// Kills what descends from this process and collects the dead by `reap`, as fast as it can be
+/// listed: so what is replaced by its own child over and over is caught in the end. Does nothing
+/// where the system has no list of a process's children.
+pub(crate) fn kill_descendants(reap: impl FnMut()) {
+    system::kill_descendants(reap);
+}
+
+/// Memory that these processes do not share with files or others, in bytes, as far as it is known.
+pub(crate) fn memory_of(processes: &[Process]) -> u64 {
+    system::memory_of(processes)
+}
+
+/// How many processes and threads the user of this process has; `None` where the system holds
+/// this user to no limit of ours.
+pub(crate) fn count_of_user() -> Option<u64> {
+    system::count_of_user()
 }

@@ -12,6 +12,8 @@ use agent_domain::{ResultSummary, RunEnd, RunSummary, Stop};
 use serde::{Deserialize, Serialize};
 
 use crate::Ladder;
+use crate::cgroup::Groups;
+use crate::limits::Limits;
 
 /// Everything a supervisor needs to know. It is sent through a pipe and never stored, since it
 /// holds the prompt and the agent's credentials.
@@ -28,6 +30,11 @@ pub(crate) struct Spec<'a> {
     pub(crate) ladder: Ladder,
     /// What marks the agent's environment.
     pub(crate) mark: String,
+    #[serde(default)]
+    pub(crate) limits: Limits,
+    /// Whether control groups are to be used where there are any.
+    #[serde(default)]
+    pub(crate) control_groups: bool,
 }
 
 /// A process, told apart from a later one with the same number.
@@ -50,6 +57,17 @@ pub(crate) struct SupervisorRecord {
     pub(crate) mark: String,
     /// Processes of the tree that do not carry the mark.
     pub(crate) strays: Vec<ProcessId>,
+    /// Where the tree is, also before it is there.
+    #[serde(default)]
+    pub(crate) groups: Groups,
+    /// How long the tree is being killed before it is said that this cannot be done.
+    #[serde(default = "patience")]
+    pub(crate) patience: Duration,
+}
+
+/// For records of supervisors that did not say.
+fn patience() -> Duration {
+    Ladder::default().patience
 }
 
 /// `exit.json`: how the run ended.
@@ -80,6 +98,11 @@ struct RunEndForm {
     #[serde(with = "RunSummaryForm")]
     summary: RunSummary,
     stderr_tail: String,
+    // Records of supervisors from before an upgrade have none of these.
+    #[serde(default)]
+    out_of_memory: bool,
+    #[serde(default)]
+    unkillable: Vec<u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -234,6 +257,8 @@ mod tests {
                 ..RunSummary::default()
             },
             stderr_tail: "x".into(),
+            out_of_memory: true,
+            unkillable: vec![7],
         };
         let folder = tempfile::tempdir().unwrap();
         for end in [end, RunEnd::default()] {
@@ -245,6 +270,17 @@ mod tests {
             let back: ExitRecord = read(folder.path(), "exit.json").unwrap().unwrap();
             assert_eq!((back.end, back.log_length), (end, 7));
         }
+    }
+
+    #[test]
+    fn an_exit_record_from_before_an_upgrade_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = r#"{"end":{"stop":"idle","exit_code":1,"spawn_error":null,"summary":{"session_id":null,
+            "model":null,"cli_version":null,"assistant_error":null,"limit_resets_at":null,"result":null},
+            "stderr_tail":""},"log_length":7}"#;
+        fs::write(folder.path().join("exit.json"), text).unwrap();
+        let record: ExitRecord = read(folder.path(), "exit.json").unwrap().unwrap();
+        assert_eq!(record.end.stop, Some(Stop::Idle));
     }
 
     #[test]

@@ -10,10 +10,10 @@ use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::sync::watch;
 
-use crate::RunnerError;
 use crate::attempt::{Attempt, Found};
 use crate::framing::Lines;
 use crate::observer::RunObserver;
+use crate::{LostRun, RunnerError};
 
 /// How long a supervisor that has written its exit record takes to be gone.
 const REAP_WITHIN: Duration = Duration::from_secs(1);
@@ -63,10 +63,13 @@ impl Run {
                     return Ok(exit.end);
                 }
                 Found::Living(stream, _) => self.stream = Some(stream),
-                Found::Lost => {
+                Found::Lost(unkillable) => {
                     self.reap().await;
                     let summary = summary_of(self.log.clone()).await;
-                    return Err(RunnerError::Lost(Box::new(summary)));
+                    return Err(RunnerError::Lost(Box::new(LostRun {
+                        summary,
+                        unkillable,
+                    })));
                 }
                 Found::NeverStarted => {
                     let gone = "the attempt's directory is gone".to_owned();

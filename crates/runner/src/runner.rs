@@ -17,6 +17,7 @@ use crate::RunnerError;
 use crate::attempt::{Attempt, Found, STDERR};
 use crate::command_line::command_line;
 use crate::environment::sandbox_claim;
+use crate::limits::Limits;
 use crate::record::{Answer, Spec};
 use crate::run::{Run, summary_of};
 
@@ -43,6 +44,13 @@ pub struct Ladder {
     pub term_to_kill: Duration,
     /// From the agent's own end to that of whatever still holds its output open.
     pub drain: Duration,
+    /// From the killing of everything to the admission that it cannot be killed.
+    #[serde(default = "patience")]
+    pub patience: Duration,
+}
+
+fn patience() -> Duration {
+    Ladder::default().patience
 }
 
 impl Default for Ladder {
@@ -51,6 +59,7 @@ impl Default for Ladder {
             int_to_term: Duration::from_secs(2),
             term_to_kill: Duration::from_secs(8),
             drain: Duration::from_secs(2),
+            patience: Duration::from_secs(30),
         }
     }
 }
@@ -70,6 +79,12 @@ pub struct RunnerConfig {
     pub defaults: RunOptions,
     /// How agents are ended.
     pub ladder: Ladder,
+    /// What each run may take of the machine.
+    pub limits: Limits,
+    /// Whether runs get control groups of their own where there are any; without them processes
+    /// are found by descent and by a mark in their environment only. See
+    /// [`crate::process_control()`].
+    pub control_groups: bool,
 }
 
 /// One run to be started.
@@ -97,10 +112,19 @@ pub enum Reconnected {
     /// It ended in good order.
     Ended(RunEnd),
     /// Its supervisor was killed, or the machine went down. What was left of the tree has been
-    /// ended; the log holds what had been written until then.
-    Lost(RunSummary),
+    /// ended as far as that can be done; the log holds what had been written until then.
+    Lost(LostRun),
     /// The agent was not started, and will not be by this attempt's old supervisor.
     NeverStarted,
+}
+
+/// What is known of a run whose supervisor could not tell.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LostRun {
+    /// What the transcript said until then.
+    pub summary: RunSummary,
+    /// Numbers of the processes that are left and cannot be ended.
+    pub unkillable: Vec<u32>,
 }
 
 /// Runs the CLI under supervisors.
@@ -149,7 +173,7 @@ impl Runner {
             // It may be over already.
             Err(_) => match attempt.look().await? {
                 Found::Living(stream, _) => Some(stream),
-                Found::Ended(_) | Found::Lost | Found::NeverStarted => None,
+                Found::Ended(_) | Found::Lost(_) | Found::NeverStarted => None,
             },
         };
         let mut run = Run::new(attempt.clone(), full(&request.log), stream);
@@ -195,6 +219,8 @@ impl Runner {
             idle_timeout: options.idle_timeout,
             ladder: self.config.ladder,
             mark: attempt.name().to_owned(),
+            limits: self.config.limits,
+            control_groups: self.config.control_groups,
         }
     }
 
@@ -209,7 +235,10 @@ impl Runner {
         Ok(match attempt.look().await? {
             Found::NeverStarted => Reconnected::NeverStarted,
             Found::Ended(exit) => Reconnected::Ended(exit.end),
-            Found::Lost => Reconnected::Lost(summary_of(full(log)).await),
+            Found::Lost(unkillable) => Reconnected::Lost(LostRun {
+                summary: summary_of(full(log)).await,
+                unkillable,
+            }),
             Found::Living(stream, record) => {
                 let mut run = Run::new(attempt, full(log), Some(stream));
                 if let Some(record) = record {

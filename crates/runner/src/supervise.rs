@@ -16,6 +16,8 @@ use tokio::sync::watch;
 use tokio_process_stream::ProcessChunkStream;
 
 use crate::attempt::{EXIT, LOCK, SUPERVISOR};
+use crate::cgroup::Groups;
+use crate::limits::Enforced;
 use crate::log::LogWriter;
 use crate::output::{self, Output};
 use crate::record::{self, Answer, ExitRecord, ProcessId, Spec, SupervisorRecord};
@@ -64,6 +66,8 @@ fn begin(clock: Arc<dyn Clock>) -> io::Result<()> {
         agent: None,
         mark: spec.mark.clone(),
         strays: Vec::new(),
+        groups: groups(&spec),
+        patience: spec.ladder.patience,
     };
     record::update(Path::new("."), SUPERVISOR, &record)?;
     // After a loss of power it only matters that the record is there, not what it says.
@@ -73,6 +77,14 @@ fn begin(clock: Arc<dyn Clock>) -> io::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(run(&spec, record, clock))
+}
+
+fn groups(spec: &Spec<'_>) -> Groups {
+    if spec.control_groups {
+        Groups::choose(&spec.mark, &spec.limits)
+    } else {
+        Groups::default()
+    }
 }
 
 /// Reads one line from standard input; without its line feed it is torn, since whoever wrote it
@@ -110,12 +122,17 @@ async fn run(
     }
     let (lengths, lengths_seen) = watch::channel(0);
     let commands = socket::listen(lengths_seen)?;
-    let exit = match start(spec) {
+    let exit = match start(spec, &mut record.groups) {
         Err(spawn_error) => {
             answer_ready(&record);
             not_started(spec, spawn_error, clock.as_ref())
         }
-        Ok((log, mut agent, pid)) => {
+        Ok(Started {
+            log,
+            mut agent,
+            pid,
+            enforced,
+        }) => {
             record.agent = processes::id_of(pid);
             // Should it fail, the mark finds the agent too.
             record::update(Path::new("."), SUPERVISOR, &record).ok();
@@ -127,7 +144,7 @@ async fn run(
                 commands,
                 children,
             };
-            Supervision::new(spec, inbox, output, record, pid)
+            Supervision::new(spec, inbox, output, record, pid, enforced)
                 .run()
                 .await
         }
@@ -135,8 +152,15 @@ async fn run(
     write_exit(&exit).await
 }
 
-/// Opens the log and starts the agent; the error is a sentence for people.
-fn start(spec: &Spec<'_>) -> Result<(LogWriter, Child, i32), String> {
+struct Started {
+    log: LogWriter,
+    agent: Child,
+    pid: i32,
+    enforced: Enforced,
+}
+
+/// Opens the log and starts the agent in `groups`; the error is a sentence for people.
+fn start(spec: &Spec<'_>, groups: &mut Groups) -> Result<Started, String> {
     let log = Path::new(&spec.log);
     let log = LogWriter::open(log)
         .map_err(|error| format!("cannot open the log {}: {error}", log.display()))?;
@@ -147,11 +171,37 @@ fn start(spec: &Spec<'_>) -> Result<(LogWriter, Child, i32), String> {
             cwd.display()
         ));
     }
+    let enforced = groups.make(&spec.limits);
+    let started = start_in(spec, groups, enforced);
+    if started.is_err() {
+        groups.remove();
+    }
+    let (agent, pid, enforced) = started?;
+    Ok(Started {
+        log,
+        agent,
+        pid,
+        enforced,
+    })
+}
+
+fn start_in(
+    spec: &Spec<'_>,
+    groups: &mut Groups,
+    enforced: Enforced,
+) -> Result<(Child, i32, Enforced), String> {
     let program = spec.program.display();
-    let agent = child::start(spec).map_err(|error| format!("cannot start {program}: {error}"))?;
+    let processes = spec.limits.fallback(enforced);
+    let agent = child::start(spec, groups.entrances(), processes)
+        .map_err(|error| format!("cannot start {program}: {error}"))?;
     let pid = agent.id().and_then(|pid| i32::try_from(pid).ok());
     let pid = pid.ok_or_else(|| format!("{program} ended before it began"))?;
-    Ok((log, agent, pid))
+    if !groups.hold(pid) && processes::is_alive(pid) {
+        groups.keep_holding(pid);
+        output::complain("the agent could not be put into every control group made for it");
+        return Ok((agent, pid, Enforced::default()));
+    }
+    Ok((agent, pid, enforced))
 }
 
 fn not_started(spec: &Spec<'_>, error: String, clock: &dyn Clock) -> ExitRecord {

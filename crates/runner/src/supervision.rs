@@ -18,14 +18,21 @@ use tokio_process_stream::{Item, ProcessChunkStream};
 
 use crate::Ladder;
 use crate::attempt::SUPERVISOR;
+use crate::limits::Enforced;
 use crate::output::Output;
-use crate::processes;
+use crate::processes::{self, Process};
 use crate::record::{self, ExitRecord, ProcessId, Spec, SupervisorRecord};
 use crate::socket::Command;
 use crate::tree::{self, Tree};
 
 /// How often the tree is looked at, so that orphans are known should we be killed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often where it is also to be seen what memory it takes.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+/// How long it is tried again to end what could not be ended before.
+const PATIENCE_AGAIN: Duration = Duration::from_millis(500);
+/// How often a control group is tried to be removed from which the last process has just gone.
+const REMOVE_TRIES: u32 = 50;
 /// How long the pipes of killed processes may stay open.
 const AFTER_KILL: Duration = Duration::from_millis(500);
 /// How long an agent is still waited for that no signal has ended.
@@ -60,6 +67,11 @@ pub(crate) struct Supervision {
     leave_at: Option<Instant>,
     look_at: Instant,
     looked_at: HashSet<ProcessId>,
+    /// Most memory that the tree may take, where nobody but us sees to it.
+    watched_memory: Option<u64>,
+    over_memory: bool,
+    /// What could not be ended.
+    unkillable: Vec<u32>,
 }
 
 /// What happens to a supervision from outside.
@@ -77,14 +89,16 @@ impl Supervision {
         output: Output,
         record: SupervisorRecord,
         agent: i32,
+        enforced: Enforced,
     ) -> Self {
         let now = Instant::now();
+        let watched_memory = spec.limits.memory.filter(|_| !enforced.memory);
         Self {
             inbox,
             output,
+            tree: Tree::below_self(record.groups.clone()),
             record,
             agent,
-            tree: Tree::below_self(),
             ladder: spec.ladder,
             timeout: spec.timeout,
             idle_timeout: spec.idle_timeout,
@@ -96,8 +110,11 @@ impl Supervision {
             heard_at: now,
             step_at: None,
             leave_at: None,
-            look_at: now + LOOK_EVERY,
+            look_at: now + look_every(watched_memory),
             looked_at: HashSet::new(),
+            watched_memory,
+            over_memory: false,
+            unkillable: Vec::new(),
         }
     }
 
@@ -196,7 +213,7 @@ impl Supervision {
             self.leave_at = self.leave_at.map(|_| now + self.ladder.drain);
         }
         if self.look_at <= now {
-            self.look();
+            self.look().await;
         }
         if self.exit_code.is_none() && self.step == Step::Running {
             if passed(self.wall_at) {
@@ -274,22 +291,27 @@ impl Supervision {
     }
 
     async fn end_tree(&mut self) {
+        let patience = match self.unkillable.as_slice() {
+            [] => self.ladder.patience,
+            _ => PATIENCE_AGAIN,
+        };
         let Self {
             exit_code,
             agent,
             tree,
             ..
         } = self;
-        let left = tree.end(|| {
+        let left = tree.end(patience, || {
             *exit_code = exit_code.or(tree::reap(*agent));
             tree::is_anything_left()
         });
         match left.await {
             Ok(left) => {
-                for process in left {
-                    let pid = process.id.pid;
+                let left: Vec<u32> = left.iter().filter_map(Process::number).collect();
+                for pid in left.iter().filter(|pid| !self.unkillable.contains(pid)) {
                     self.output.say(&format!("process {pid} cannot be ended"));
                 }
+                self.unkillable = left;
             }
             Err(error) => self
                 .output
@@ -297,13 +319,25 @@ impl Supervision {
         }
     }
 
-    /// Notes in the record which members of the tree could not be recognised by their mark.
-    fn look(&mut self) {
-        self.look_at = Instant::now() + LOOK_EVERY;
+    /// Notes in the record which members of the tree could not be recognised by their mark, and
+    /// sees what memory they take.
+    async fn look(&mut self) {
+        self.look_at = Instant::now() + look_every(self.watched_memory);
         self.take_note();
         let Ok(members) = self.tree.look() else {
             return;
         };
+        self.note(&members);
+        let most = self.watched_memory.filter(|_| self.step != Step::Killed);
+        if most.is_some_and(|most| processes::memory_of(&members) > most) {
+            self.over_memory = true;
+            self.output
+                .say("more memory in use than a run may take: everything is killed");
+            self.kill().await;
+        }
+    }
+
+    fn note(&mut self, members: &[Process]) {
         let before = self.record.strays.len();
         let living: HashSet<ProcessId> = members.iter().map(|process| process.id).collect();
         self.looked_at.retain(|id| living.contains(id));
@@ -323,6 +357,13 @@ impl Supervision {
 
     async fn close(mut self) -> ExitRecord {
         self.end_tree().await;
+        let killed = self.tree.groups().killed_for_memory();
+        if killed > 0 {
+            self.output.say(&format!(
+                "the system has killed {killed} processes for want of memory"
+            ));
+        }
+        self.remove_groups().await;
         let (log_length, summary, stderr_tail) = self.output.finish().await;
         ExitRecord {
             end: RunEnd {
@@ -331,10 +372,25 @@ impl Supervision {
                 spawn_error: None,
                 summary,
                 stderr_tail,
+                out_of_memory: self.over_memory || killed > 0,
+                unkillable: self.unkillable,
             },
             log_length,
         }
     }
+
+    async fn remove_groups(&self) {
+        for _ in 0..REMOVE_TRIES {
+            if self.tree.groups().remove() || !self.unkillable.is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+fn look_every(watched_memory: Option<u64>) -> Duration {
+    watched_memory.map_or(LOOK_EVERY, |_| WATCH_EVERY)
 }
 
 fn code(status: ExitStatus) -> Option<i32> {

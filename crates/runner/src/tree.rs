@@ -8,12 +8,12 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 use tokio::time::Instant;
 
+use crate::cgroup::Groups;
 use crate::processes::{self, Process};
 use crate::record::ProcessId;
 
-/// How long the same processes are struck again before they are given up: what is left then waits
-/// inside the kernel or belongs to another user, and no signal of ours ends it.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How many times the patience a tree may go on changing before it is given up.
+const PATIENCE_MAX: u32 = 4;
 /// How long it is tried to stop everything before the killing. A tree that still grows then is
 /// not to be stopped first.
 const STOP_WITHIN: Duration = Duration::from_millis(20);
@@ -31,25 +31,34 @@ pub(crate) struct Tree {
     known: HashMap<i32, u64>,
     /// Belongs to the tree when it carries this in its environment.
     mark: Option<String>,
+    /// What is in them belongs to the tree. The rest serves where there are none, and for what
+    /// has left them as root may.
+    groups: Groups,
 }
 
 impl Tree {
     /// The tree below this process.
-    pub(crate) fn below_self() -> Self {
+    pub(crate) fn below_self(groups: Groups) -> Self {
         Self {
             root: Some(rustix::process::getpid().as_raw_pid()),
+            groups,
             ..Self::default()
         }
     }
 
-    /// A tree whose root is gone: what carries `mark`, the processes of `known`, and what
-    /// descends from any of them.
-    pub(crate) fn orphaned(mark: String, known: &[ProcessId]) -> Self {
+    /// A tree whose root is gone: what is in `groups` or carries `mark`, the processes of `known`,
+    /// and what descends from any of them.
+    pub(crate) fn orphaned(groups: Groups, mark: String, known: &[ProcessId]) -> Self {
         Self {
             root: None,
             known: known.iter().map(|id| (id.pid, id.started)).collect(),
             mark: Some(mark),
+            groups,
         }
+    }
+
+    pub(crate) fn groups(&self) -> &Groups {
+        &self.groups
     }
 
     /// The living members now.
@@ -57,6 +66,8 @@ impl Tree {
         let mut all = processes::all()?;
         // The dead have no children any more.
         all.retain(|process| !process.dead);
+        // Later than the list, so that a number found there means the listed process or none.
+        let grouped = self.groups.members();
         let own = rustix::process::getpid().as_raw_pid();
         let mut inside: HashSet<i32> = self.root.into_iter().collect();
         for process in &all {
@@ -65,7 +76,7 @@ impl Tree {
                 let mark = self.mark.as_ref();
                 mark.is_some_and(|mark| processes::is_marked(process.id.pid, mark))
             };
-            if process.id.pid != own && (known || marked()) {
+            if process.id.pid != own && (known || grouped.contains(&process.id.pid) || marked()) {
                 inside.insert(process.id.pid);
             }
         }
@@ -129,37 +140,43 @@ impl Tree {
         Ok(struck.into_keys().collect())
     }
 
-    /// Ends every member and returns what could not be ended.
+    /// Ends every member and returns what could not be ended: what is struck again and again for
+    /// as long as `patience` waits inside the kernel or belongs to another user, and no signal of
+    /// ours ends it.
     ///
     /// `left` collects what has died after each round, and tells whether anything is left where
     /// that is known for sure: what is replaced by its child again and again can be missed by any
     /// number of looks.
     pub(crate) async fn end(
         &mut self,
+        patience: Duration,
         mut left: impl FnMut() -> Option<bool>,
     ) -> io::Result<Vec<Process>> {
-        let mut deadline = Instant::now() + PATIENCE;
+        let begun = Instant::now();
+        let mut deadline = begun + patience;
         let mut pause = Duration::from_micros(500);
         let mut empty_looks = 0;
         let mut last = HashSet::new();
         loop {
             let left_before = left();
-            if left_before == Some(false) || empty_looks == EMPTY_LOOKS {
+            let seems_over = left_before == Some(false) || empty_looks == EMPTY_LOOKS;
+            if seems_over && !self.groups.are_populated() {
                 return Ok(Vec::new());
             }
             let mut reap = || {
                 left();
             };
-            if self.root.is_some() && !last.is_empty() {
-                processes::kill_children(&mut reap);
+            self.groups.strike();
+            if self.root.is_some() {
+                processes::kill_descendants(&mut reap);
             }
             let struck = self.strike(&mut reap)?;
             empty_looks = match left_before {
                 None if struck.is_empty() => empty_looks + 1,
                 _ => 0,
             };
-            if !struck.is_subset(&last) {
-                deadline = Instant::now() + PATIENCE;
+            if !struck.is_subset(&last) && begun.elapsed() < patience * PATIENCE_MAX {
+                deadline = Instant::now() + patience;
                 last = struck;
             }
             if Instant::now() >= deadline {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use agent_domain::{
     Assignment, Directive, Ending, Facts, Lease, Phase, Report, RunEnd, RunSummary, judge,
+    unkillable,
 };
 use agent_git::Workspace;
-use agent_runner::{Reconnected, Run, RunnerError};
+use agent_runner::{LostRun, Reconnected, Run, RunnerError};
 use tokio::sync::watch;
 
 use crate::journal::Journal;
@@ -154,8 +155,8 @@ impl Attempt<'_> {
         loop {
             match found {
                 Reconnected::Ended(end) => return Ok(end),
-                Reconnected::Lost(summary) => return Err(self.lost(&summary)),
-                Reconnected::NeverStarted => return Err(self.lost(&RunSummary::default())),
+                Reconnected::Lost(lost) => return Err(self.lost(&lost)),
+                Reconnected::NeverStarted => return Err(self.lost(&LostRun::default())),
                 Reconnected::Living(run) => match self.watch(run).await {
                     Ok(end) => return Ok(end),
                     Err(error) => {
@@ -191,8 +192,11 @@ impl Attempt<'_> {
         }
     }
 
-    fn lost(&mut self, summary: &RunSummary) -> Halt {
-        self.learn(summary, None);
+    fn lost(&mut self, lost: &LostRun) -> Halt {
+        self.learn(&lost.summary, None);
+        if !lost.unkillable.is_empty() {
+            return unkillable(&lost.unkillable).into();
+        }
         if self.is_cancelled() {
             return Ending::Cancelled.into();
         }

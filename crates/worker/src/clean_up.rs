@@ -10,6 +10,14 @@ impl Attempt<'_> {
     /// Can be repeated after a crash: a workspace that is gone has nothing left to keep.
     pub(crate) async fn clean_up(&mut self, ending: &Ending) {
         let job = self.assignment.lease.job;
+        if ending.leaves_processes() {
+            // They may still be writing there.
+            if let Ending::Failed { error, .. } = ending {
+                self.journal.say(error);
+                tracing::error!(job.id = %job, %error, "processes of a job are left");
+            }
+            return;
+        }
         if *ending != Ending::Completed && !self.save_work().await {
             return;
         }

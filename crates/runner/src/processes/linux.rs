@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -26,7 +27,11 @@ pub(super) fn all() -> io::Result<Vec<Process>> {
     Ok(found)
 }
 
-pub(super) fn id_of(pid: i32) -> Option<ProcessId> {
+pub(super) fn find(pid: i32) -> Option<Process> {
+    read(pid)
+}
+
+fn id_of(pid: i32) -> Option<ProcessId> {
     read(pid).map(|process| process.id)
 }
 
@@ -50,12 +55,14 @@ fn parse(pid: i32, stat: &[u8]) -> Option<Process> {
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
-    let started = fields.nth(16)?.parse().ok()?;
+    let threads: u64 = fields.nth(14)?.parse().ok()?;
+    let started = fields.nth(1)?.parse().ok()?;
     Some(Process {
         id: ProcessId { pid, started },
         parent,
         group,
-        dead: matches!(state, "Z" | "X"),
+        // A main thread that has ended shows the same state while others go on.
+        dead: matches!(state, "Z" | "X") && threads <= 1,
     })
 }
 
@@ -90,27 +97,87 @@ pub(super) fn signal(id: ProcessId, signal: Signal) {
     }
 }
 
-/// How long children are killed in one go.
-const BURST: Duration = Duration::from_millis(100);
+/// How long descendants are killed in one go.
+const BURST: Duration = Duration::from_millis(250);
 
-/// Does nothing where the kernel was built without such a list.
-pub(super) fn kill_children(mut reap: impl FnMut()) {
+pub(super) fn kill_descendants(mut reap: impl FnMut()) {
     let own = rustix::process::getpid().as_raw_pid();
-    let list = format!("/proc/{own}/task/{own}/children");
     let begun = Instant::now();
-    while begun.elapsed() < BURST {
+    loop {
         // The dead would make the list longer and longer.
         reap();
-        let children = fs::read_to_string(&list).unwrap_or_default();
-        if children.is_empty() {
-            break;
+        let mut next: Vec<(i32, i32)> = children(own).map(|pid| (pid, own)).collect();
+        if next.is_empty() {
+            return;
         }
-        for child in children.split_ascii_whitespace() {
-            if let Some(child) = child.parse().ok().and_then(Pid::from_raw) {
-                rustix::process::kill_process(child, Signal::KILL).ok();
+        while let Some((pid, parent)) = next.pop() {
+            if begun.elapsed() >= BURST {
+                return;
             }
+            kill_child(pid, parent, own);
+            // Killed, it starts no more: what is listed now is all there will be, and what is no
+            // longer listed has come to us.
+            next.extend(children(pid).map(|child| (child, pid)));
         }
     }
+}
+
+/// The children of every thread of a process; none where the kernel was built without such lists.
+fn children(pid: i32) -> impl Iterator<Item = i32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter();
+    let lists = threads.flatten().flatten().filter_map(|thread| {
+        let list = fs::read_to_string(thread.path().join("children")).ok()?;
+        let pids = list.split_ascii_whitespace().flat_map(str::parse);
+        Some(pids.collect::<Vec<i32>>())
+    });
+    lists.flatten()
+}
+
+/// Kills a child of `parent`, or of `own` should that have died; not a stranger with its number.
+fn kill_child(pid: i32, parent: i32, own: i32) {
+    let Some(number) = Pid::from_raw(pid) else {
+        return;
+    };
+    let held = rustix::process::pidfd_open(number, PidfdFlags::empty());
+    if !read(pid).is_some_and(|process| [parent, own].contains(&process.parent)) {
+        return;
+    }
+    match held {
+        Ok(held) => rustix::process::pidfd_send_signal(held, Signal::KILL).ok(),
+        // Nobody but us collects what is our own child, so its number is its own.
+        Err(_) if parent == own => rustix::process::kill_process(number, Signal::KILL).ok(),
+        Err(_) => None,
+    };
+}
+
+pub(super) fn memory_of(processes: &[Process]) -> u64 {
+    let own = |process: &Process| {
+        let status = fs::read_to_string(format!("/proc/{}/status", process.id.pid)).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"))?;
+        let kibibytes: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+        Some(kibibytes * 1024)
+    };
+    processes.iter().filter_map(own).sum()
+}
+
+pub(super) fn count_of_user() -> Option<u64> {
+    let user = rustix::process::getuid();
+    if user.is_root() {
+        return None;
+    }
+    let mut count = 0;
+    for entry in fs::read_dir("/proc").ok()?.flatten() {
+        let Ok(found) = entry.metadata() else {
+            continue;
+        };
+        if found.uid() == user.as_raw() {
+            let threads = fs::read_dir(entry.path().join("task"));
+            count += threads.map_or(0, |threads| threads.count() as u64);
+        }
+    }
+    Some(count)
 }
 
 #[cfg(test)]
@@ -127,6 +194,10 @@ mod tests {
         };
         assert_eq!((process.id, process.parent, process.group), (id, 3, 4));
         assert!(!process.dead);
+        let state =
+            |threads| format!("7 (a) Z 3 4 5 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 987 1");
+        let is_dead = |threads| parse(7, state(threads).as_bytes()).unwrap().dead;
+        assert!(is_dead(1) && !is_dead(2));
         assert!(parse(7, b"").is_none() && parse(7, b"7 (a) S 3").is_none());
     }
 

@@ -13,9 +13,8 @@ pub(super) fn all() -> io::Result<Vec<Process>> {
     list(&["-A"])
 }
 
-pub(super) fn id_of(pid: i32) -> Option<ProcessId> {
-    let found = list(&["-p", &pid.to_string()]).ok()?;
-    found.first().map(|process| process.id)
+pub(super) fn find(pid: i32) -> Option<Process> {
+    list(&["-p", &pid.to_string()]).ok()?.first().copied()
 }
 
 pub(super) fn own_group() -> io::Result<i32> {
@@ -64,11 +63,35 @@ pub(super) fn boot() -> String {
 }
 
 pub(super) fn signal(id: ProcessId, signal: Signal) {
-    if id_of(id.pid) == Some(id)
+    if find(id.pid).is_some_and(|found| found.id == id)
         && let Some(pid) = Pid::from_raw(id.pid)
     {
         rustix::process::kill_process(pid, signal).ok();
     }
 }
 
-pub(super) fn kill_children(_reap: impl FnMut()) {}
+pub(super) fn kill_descendants(_reap: impl FnMut()) {}
+
+pub(super) fn memory_of(processes: &[Process]) -> u64 {
+    let pids: Vec<String> = processes
+        .iter()
+        .map(|process| process.id.pid.to_string())
+        .collect();
+    let mut command = Command::new("/bin/ps");
+    command
+        .env_clear()
+        .args(["-o", "rss=", "-p", &pids.join(",")]);
+    let Ok(output) = command.output() else {
+        return 0;
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let kibibytes = text
+        .lines()
+        .filter_map(|line| line.trim().parse::<u64>().ok());
+    kibibytes.sum::<u64>() * 1024
+}
+
+/// The system itself limits the processes of a user (`kern.maxprocperuid`).
+pub(super) fn count_of_user() -> Option<u64> {
+    None
+}

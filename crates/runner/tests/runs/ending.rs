@@ -12,6 +12,7 @@ const LONG: Ladder = Ladder {
     int_to_term: Duration::from_mins(1),
     term_to_kill: Duration::from_mins(1),
     drain: Duration::from_mins(1),
+    patience: Duration::from_mins(1),
 };
 
 /// Starts a script, cancels it once it has made the file `up`, and waits for the end.
@@ -171,10 +172,11 @@ async fn what_starts_itself_anew_without_end_is_caught() {
     // Each is replaced at once by its child, in a new session every time; a file stops it should
     // we not.
     let hop = "[ -e ../stop ] && exit; echo $$ > ../alive; setsid ../hop > /dev/null 2>&1 &";
-    for wide in [1, 8] {
-        let place = Place::new(&format!(
+    for (wide, control_groups) in [(1, false), (50, false), (50, true)] {
+        let script = format!(
             "for i in $(seq {wide}); do ../hop > /dev/null 2>&1; done; touch up; sleep 1000"
-        ));
+        );
+        let place = Place::with(&script, |config| config.control_groups = control_groups);
         let path = place.path("hop");
         fs::write(&path, format!("#!/bin/sh\n{hop}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();

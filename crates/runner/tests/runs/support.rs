@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use agent_domain::{JobId, LogLine, LogStream, RunEnd, RunOptions};
-use agent_runner::{Ladder, Program, Run, RunRequest, Runner, RunnerConfig, RunnerError};
+use agent_runner::{Ladder, Limits, Program, Run, RunRequest, Runner, RunnerConfig, RunnerError};
 use tempfile::TempDir;
 
 /// A runner with a script for an agent, in a directory of its own.
@@ -53,7 +53,10 @@ impl Place {
                 int_to_term: Duration::from_millis(300),
                 term_to_kill: Duration::from_millis(300),
                 drain: Duration::from_millis(300),
+                ..Ladder::default()
             },
+            limits: Limits::default(),
+            control_groups: true,
         };
         adjust(&mut config);
         Self {
@@ -122,33 +125,76 @@ impl Place {
         String::from_utf8(self.said(LogStream::Stdout)).unwrap()
     }
 
-    /// Fails if any process works in this place or was given its name.
+    /// Fails if any process works in this place, was given its name, or holds a file or a control
+    /// group of it, or if such a group is left.
     #[track_caller]
     pub(crate) fn assert_gone(&self) {
         let left = self.processes();
         assert!(left.is_empty(), "left behind: {left:#?}");
+        let groups = self.groups();
+        assert!(groups.is_empty(), "groups left behind: {groups:?}");
     }
 
-    /// Processes that work in this place or were given its name.
+    /// Processes that work in this place, were given its name, or hold a file or a control group
+    /// of it.
     pub(crate) fn processes(&self) -> Vec<String> {
-        let folder = self.folder.path();
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let process = entry.path();
             let Ok(pid) = entry.file_name().into_string().unwrap().parse::<u32>() else {
                 continue;
             };
-            let here = fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
-            let named = |file: &str| {
-                let text = fs::read(process.join(file)).unwrap_or_default();
-                String::from_utf8_lossy(&text).contains(folder.to_str().unwrap())
-            };
-            if pid != std::process::id() && (here || named("cmdline") || named("environ")) {
-                let command = fs::read(process.join("cmdline")).unwrap_or_default();
-                found.push(format!(
-                    "{pid} {}",
-                    String::from_utf8_lossy(&command).replace('\0', " ")
-                ));
+            if pid != std::process::id() && self.owns(&entry.path()) {
+                let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+                let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                let command = String::from_utf8_lossy(&command).replace('\0', " ");
+                let stat = stat.get(..40).unwrap_or(&stat);
+                found.push(format!("{pid} {command}: {stat}"));
+            }
+        }
+        found
+    }
+
+    fn owns(&self, process: &Path) -> bool {
+        let folder = self.folder.path();
+        let says = |file: &str, what: &str| {
+            let text = fs::read(process.join(file)).unwrap_or_default();
+            String::from_utf8_lossy(&text).contains(what)
+        };
+        let is_here = |link: &Path| fs::read_link(link).is_ok_and(|to| to.starts_with(folder));
+        let files = || {
+            fs::read_dir(process.join("fd"))
+                .into_iter()
+                .flatten()
+                .flatten()
+        };
+        let name = folder.to_str().unwrap();
+        // The kernel keeps showing a group of which only the dead are left.
+        let grouped = || says("cgroup", &self.job.to_string()) && !says("stat", ") Z ");
+        is_here(&process.join("cwd"))
+            || says("cmdline", name)
+            || says("environ", name)
+            || grouped()
+            || files().any(|file| is_here(&file.path()))
+    }
+
+    /// Control groups of this place's runs.
+    pub(crate) fn groups(&self) -> Vec<PathBuf> {
+        let mut next = vec![PathBuf::from("/sys/fs/cgroup")];
+        let mut found = Vec::new();
+        while let Some(folder) = next.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    continue;
+                }
+                if entry
+                    .file_name()
+                    .to_string_lossy()
+                    .contains(&self.job.to_string())
+                {
+                    found.push(entry.path());
+                } else {
+                    next.push(entry.path());
+                }
             }
         }
         found

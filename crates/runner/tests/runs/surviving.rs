@@ -142,10 +142,11 @@ async fn the_tree_of_a_killed_supervisor_is_found_and_ended() {
     .await;
     signal(run.supervisor_pid(), Signal::KILL);
     let error = place.wait(&mut run).await.unwrap_err();
-    let RunnerError::Lost(summary) = error else {
+    let RunnerError::Lost(lost) = error else {
         panic!("{error}");
     };
-    assert_eq!(summary.session_id.as_deref(), Some("s1"));
+    assert_eq!(lost.summary.session_id.as_deref(), Some("s1"));
+    assert!(lost.unkillable.is_empty());
     place.assert_gone();
     assert!(matches!(reconnect(&place).await, Reconnected::Lost(_)));
 }
