@@ -72,6 +72,9 @@ pub(crate) enum ClientsCommand {
         /// The customer's id in your own system
         #[arg(long)]
         os_client_id: Option<String>,
+        /// Let the repository's own hooks, settings and MCP servers run
+        #[arg(long)]
+        trusted: bool,
         #[command(flatten)]
         run: Run,
     },
@@ -87,11 +90,17 @@ pub(crate) enum ClientsCommand {
         /// Id, or org/repo
         client: String,
         /// New name
-        #[arg(long, required_unless_present_any = ["default_branch", "Run", "unset"])]
+        #[arg(long, required_unless_present_any = ["default_branch", "trusted", "untrusted", "Run", "unset"])]
         name: Option<String>,
         /// New default branch
         #[arg(long)]
         default_branch: Option<String>,
+        /// Let the repository's own hooks, settings and MCP servers run
+        #[arg(long, conflicts_with = "untrusted")]
+        trusted: bool,
+        /// Do not let them run
+        #[arg(long)]
+        untrusted: bool,
         #[command(flatten)]
         run: Run,
         /// Leave these options to the server again

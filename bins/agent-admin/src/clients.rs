@@ -19,6 +19,7 @@ pub(crate) fn run(
             name,
             default_branch,
             os_client_id,
+            trusted,
             run,
         } => {
             let (org, repo) = split(&repository)?;
@@ -33,6 +34,7 @@ pub(crate) fn run(
                 permission_mode: run.permission_mode,
                 timeout_seconds: run.timeout,
                 idle_timeout_seconds: run.idle_timeout,
+                trusted: trusted.then_some(true),
             };
             add(client, screen, &new)
         }
@@ -45,6 +47,8 @@ pub(crate) fn run(
             client: which,
             name,
             default_branch,
+            trusted,
+            untrusted,
             run,
             unset,
         } => {
@@ -55,6 +59,7 @@ pub(crate) fn run(
                 permission_mode: patch(run.permission_mode, RunOption::PermissionMode, &unset)?,
                 timeout_seconds: patch(run.timeout, RunOption::Timeout, &unset)?,
                 idle_timeout_seconds: patch(run.idle_timeout, RunOption::IdleTimeout, &unset)?,
+                trusted: (trusted || untrusted).then_some(trusted).into(),
             };
             update(client, screen, which, &change)
         }
@@ -157,6 +162,7 @@ fn show(screen: &mut Screen, details: &ClientDetails) -> Result<Exit, Failure> {
             ("permission mode", options.permission_mode.clone()),
             ("timeout", options.timeout_seconds.map(seconds)),
             ("idle timeout", options.idle_timeout_seconds.map(seconds)),
+            ("trusted", Some(yes(details.trusted))),
             ("cloned", Some(yes(details.repo_exists))),
             ("active jobs", Some(details.active_jobs.to_string())),
             ("total jobs", Some(details.total_jobs.to_string())),

@@ -205,6 +205,38 @@ fn a_clients_options_are_set_unset_and_shown() {
 }
 
 #[test]
+fn trust_is_said_in_so_many_words_and_shown() {
+    let body = serde_json::json!({
+        "id": "1", "osClientId": null, "name": "Shop", "githubOrg": "acme", "githubRepo": "shop",
+        "defaultBranch": "main", "repoExists": true, "activeJobs": 0, "totalJobs": 0,
+        "createdAt": "2025-01-07T12:00:00.000Z", "trusted": true,
+        "repoCloned": true, "bareRepoPath": "/r",
+    });
+    let answered = || answer("200 OK", &body.to_string());
+    let script = Script::new(vec![answered(), answered(), answered(), answered()]);
+    for line in [
+        &["add", "acme/shop", "--trusted"][..],
+        &["update", "1", "--untrusted"],
+        &["update", "1", "--trusted"],
+    ] {
+        let output = script.run(&[&["clients"], line].concat());
+        assert!(output.status.success(), "{}", err(&output));
+    }
+    let both = script.run(&["clients", "update", "1", "--trusted", "--untrusted"]);
+    assert_eq!(both.status.code(), Some(2));
+    let shown = out(&script.run(&["clients", "show", "1"]));
+    let said = shown.lines().find(|line| line.starts_with("trusted:"));
+    assert!(said.is_some_and(|line| line.ends_with("yes")), "{shown}");
+    for (asked, sent) in script.asked().iter().zip([
+        r#""trusted":true}"#,
+        r#"{"trusted":false}"#,
+        r#"{"trusted":true}"#,
+    ]) {
+        assert!(asked.ends_with(sent), "{asked}");
+    }
+}
+
+#[test]
 fn refusals_have_exit_codes_of_their_own() {
     for (status, code, exit) in [
         ("400 Bad Request", "invalid_field", 2),

@@ -23,6 +23,7 @@ pub(crate) fn client_summary(view: ClientView) -> wire::ClientSummary {
         os_client_id: client.os_client_id,
         name: client.name,
         repo_exists,
+        trusted: client.trusted,
         options: run_options(client.options),
     }
 }
@@ -45,6 +46,7 @@ pub(crate) fn client_details(details: ClientDetails) -> wire::ClientDetails {
         repo_exists,
         active_jobs: counts.active,
         total_jobs: counts.total,
+        trusted: client.trusted,
         options: run_options(client.options),
     }
 }

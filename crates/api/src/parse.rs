@@ -34,6 +34,7 @@ pub(crate) fn new_client(body: CreateClient) -> Result<NewClient, Problem> {
             timeout_seconds: body.timeout_seconds,
             idle_timeout_seconds: body.idle_timeout_seconds,
         })?,
+        trusted: body.trusted.unwrap_or(false),
     })
 }
 
@@ -41,6 +42,7 @@ pub(crate) fn new_client(body: CreateClient) -> Result<NewClient, Problem> {
 pub(crate) fn client_change(body: UpdateClient) -> Result<ClientChange, Problem> {
     let name = given("name", body.name)?;
     let branch = given("defaultBranch", body.default_branch)?;
+    let trusted = given("trusted", body.trusted)?;
     Ok(ClientChange {
         name: optional_text("name", name, limits::NAME_CHARS)?,
         default_branch: branch
@@ -52,6 +54,7 @@ pub(crate) fn client_change(body: UpdateClient) -> Result<ClientChange, Problem>
             timeout: edit(body.timeout_seconds, timeout)?,
             idle_timeout: edit(body.idle_timeout_seconds, idle_timeout)?,
         },
+        trusted,
     })
 }
 
@@ -237,7 +240,7 @@ fn optional_text(
     value.map(|value| text(name, value, max_chars)).transpose()
 }
 
-fn given(name: &str, value: Patch<String>) -> Result<Option<String>, Problem> {
+fn given<T>(name: &str, value: Patch<T>) -> Result<Option<T>, Problem> {
     match value {
         Patch::Absent => Ok(None),
         Patch::Null => Err(Problem::field(name, "must not be null")),

@@ -17,6 +17,9 @@ pub struct Client {
     pub default_branch: BranchName,
     /// For its jobs, where they do not say otherwise themselves.
     pub options: RunOptions,
+    /// Whether the repository's own hooks, settings and MCP servers may run on our machine. Its
+    /// `CLAUDE.md` counts either way.
+    pub trusted: bool,
     /// When it was added.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -36,6 +39,8 @@ pub struct NewClient {
     pub default_branch: BranchName,
     /// See [`Client::options`].
     pub options: RunOptions,
+    /// See [`Client::trusted`].
+    pub trusted: bool,
 }
 
 /// What to change about a client; by default nothing.
@@ -47,6 +52,8 @@ pub struct ClientChange {
     pub default_branch: Option<BranchName>,
     /// New options, used by jobs claimed from now on.
     pub options: RunOptionsChange,
+    /// Whether it is trusted, for attempts begun from now on; `None` leaves it as it is.
+    pub trusted: Option<bool>,
 }
 
 impl ClientChange {
@@ -57,6 +64,7 @@ impl ClientChange {
             name: self.name.unwrap_or(client.name),
             default_branch: self.default_branch.unwrap_or(client.default_branch),
             options: self.options.applied_to(client.options),
+            trusted: self.trusted.unwrap_or(client.trusted),
             updated_at: now,
             ..client
         }

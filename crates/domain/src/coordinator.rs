@@ -57,6 +57,8 @@ pub struct Assignment {
     pub os_feature_id: Option<String>,
     /// How the agent is to be run: the job's wishes, then the client's.
     pub options: RunOptions,
+    /// See [`crate::Client::trusted`].
+    pub trusted: bool,
     /// What earlier work on this attempt has found out; empty for a new attempt.
     pub facts: Facts,
     /// How far an interrupted worker had come with this attempt; `None` for a new attempt.

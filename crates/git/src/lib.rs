@@ -6,6 +6,7 @@
 
 mod command;
 mod commit;
+mod committed;
 mod config;
 mod error;
 mod identity;
@@ -23,6 +24,7 @@ mod verdict;
 mod workspace;
 mod worktree;
 
+pub use committed::CommittedFile;
 pub use config::{Git, GitConfig, Identity};
 pub use error::GitError;
 pub use worktree::Workspace;

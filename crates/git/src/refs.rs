@@ -192,18 +192,12 @@ impl Refs {
         if base == head {
             return Ok(0);
         }
-        let tree = |commit: &CommitId| {
-            let commit = self.0.find_commit(object_id(commit)?);
-            commit
-                .and_then(|commit| commit.tree())
-                .map_err(|error| broken(&error))
-        };
         let mut options = gix::diff::Options::default();
         options.track_path();
         options.track_rewrites(Some(gix::diff::Rewrites::default()));
         let changes = self
             .0
-            .diff_tree_to_tree(&tree(base)?, &tree(head)?, options)
+            .diff_tree_to_tree(&self.tree_of(base)?, &self.tree_of(head)?, options)
             .map_err(|error| broken(&error))?;
         let files = changes
             .iter()
@@ -214,6 +208,25 @@ impl Refs {
     /// Whether two commits have the same files.
     pub(crate) fn same_tree(&self, one: &CommitId, other: &CommitId) -> Result<bool, GitError> {
         Ok(self.tree(one)? == self.tree(other)?)
+    }
+
+    /// A commit's tree.
+    pub(crate) fn tree_of(&self, commit: &CommitId) -> Result<gix::Tree<'_>, GitError> {
+        let commit = self.0.find_commit(object_id(commit)?);
+        let tree = commit.and_then(|commit| commit.tree());
+        tree.map_err(|error| broken(&error))
+    }
+
+    /// The length of an object, in bytes; cheap.
+    pub(crate) fn length_of(&self, id: gix::ObjectId) -> Result<u64, GitError> {
+        let header = self.0.find_header(id).map_err(|error| broken(&error))?;
+        Ok(header.size())
+    }
+
+    /// What is in an object.
+    pub(crate) fn content_of(&self, id: gix::ObjectId) -> Result<Vec<u8>, GitError> {
+        let object = self.0.find_object(id).map_err(|error| broken(&error))?;
+        Ok(object.detach().data)
     }
 
     /// The id of a commit's tree.
@@ -238,7 +251,7 @@ fn object_id(commit: &CommitId) -> Result<gix::ObjectId, GitError> {
 }
 
 /// Turns an error of gix's, whose causes show in its debug text only, into one of ours.
-fn broken(error: &(impl std::fmt::Display + std::fmt::Debug)) -> GitError {
+pub(crate) fn broken(error: &(impl std::fmt::Display + std::fmt::Debug)) -> GitError {
     let all = format!("{error:?}");
     match verdict::lock_in_the_way(&all) {
         Some(path) => GitError::Locked { path },

@@ -55,6 +55,7 @@ impl Engine {
             repo: new.repo,
             default_branch: new.default_branch,
             options: new.options,
+            trusted: new.trusted,
             created_at: now,
             updated_at: now,
         };

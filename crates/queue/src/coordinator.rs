@@ -246,6 +246,7 @@ impl Engine {
             title: job.spec.title,
             os_feature_id: job.spec.os_feature_id,
             options: job.spec.options.or(&client.options),
+            trusted: client.trusted,
             facts: if resumed { job.facts } else { Facts::default() },
             resume_from,
             log: self.log_path(job.id, job.attempt),

@@ -91,6 +91,7 @@ impl Engine {
             repo: repo.clone(),
             default_branch,
             options: RunOptions::default(),
+            trusted: false,
             created_at: now,
             updated_at: now,
         })

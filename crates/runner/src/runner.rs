@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::RunnerError;
 use crate::attempt::{Attempt, Found, STDERR};
 use crate::command_line::command_line;
 use crate::environment::sandbox_claim;
 use crate::limits::Limits;
 use crate::record::{Answer, Spec};
 use crate::run::{Run, summary_of};
+use crate::{Project, RunnerError};
 
 /// How long a supervisor may take to start the agent, on a machine with much else to do.
 const ANSWER_WITHIN: Duration = Duration::from_mins(1);
@@ -100,6 +100,8 @@ pub struct RunRequest {
     pub cwd: PathBuf,
     /// What job and client wish; the runner's defaults fill the rest.
     pub options: RunOptions,
+    /// What of the repository's own set-up for the CLI counts.
+    pub project: Project,
     /// Where the output goes; the supervisor is its only writer until the run has ended.
     pub log: PathBuf,
 }
@@ -210,7 +212,7 @@ impl Runner {
         environment.extend(sandbox_claim(mode, is_root));
         Spec {
             program: self.config.claude.clone().into(),
-            args: command_line(&options),
+            args: command_line(&options, &request.project),
             environment,
             cwd: full(&request.cwd).into(),
             prompt: Cow::Borrowed(&request.prompt),

@@ -8,8 +8,9 @@ use crate::{ClientCounts, Store, StoreError, sql};
 
 pub(crate) const INSERT: &str = "
     INSERT INTO clients (id, os_client_id, name, github_org, github_repo, default_branch,
-        model, permission_mode, timeout_us, idle_timeout_us, created_at, updated_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+        model, permission_mode, timeout_us, idle_timeout_us, trusted,
+        created_at, updated_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
 
 pub(crate) const BY_ID: &str = concat!(
     "SELECT ",
@@ -39,7 +40,7 @@ pub(crate) const ALL: &str = concat!(
 pub(crate) const UPDATE: &str = "
     UPDATE clients
     SET name = ?2, default_branch = ?3, model = ?4, permission_mode = ?5, timeout_us = ?6,
-        idle_timeout_us = ?7, updated_at = ?8
+        idle_timeout_us = ?7, trusted = ?8, updated_at = ?9
     WHERE id = ?1 AND deleted_at IS NULL";
 
 pub(crate) const DELETE: &str =
@@ -96,6 +97,7 @@ impl Store {
                 permission_mode,
                 timeout,
                 idle_timeout,
+                client.trusted,
                 micros(now),
             ];
             sql::run(conn, UPDATE, params)?;
@@ -141,6 +143,7 @@ pub(crate) fn insert(conn: &Connection, client: &Client) -> Result<(), StoreErro
         permission_mode,
         timeout,
         idle_timeout,
+        client.trusted,
         micros(client.created_at),
         micros(client.updated_at),
     ];

@@ -10,7 +10,10 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use crate::StoreError;
 
 /// Every upgrade in order; the schema's version is how many of them have been applied.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_jobs.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/sqlite/0001_jobs.sql"),
+    include_str!("../../../migrations/sqlite/0002_trusted_clients.sql"),
+];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// More than there are distinct statements, list variants included.

@@ -25,7 +25,7 @@ macro_rules! client_columns {
     () => {
         "c.id, c.os_client_id, c.name, c.github_org, c.github_repo, c.default_branch, \
          c.model, c.permission_mode, c.timeout_us, c.idle_timeout_us, \
-         c.created_at, c.updated_at"
+         c.trusted, c.created_at, c.updated_at"
     };
 }
 /// Columns of [`summary`].
@@ -150,6 +150,7 @@ pub(crate) fn client(columns: &mut Columns<'_, '_>) -> Result<Client, StoreError
         },
         default_branch: columns.parsed()?,
         options: options(columns)?,
+        trusted: columns.take()?,
         created_at: columns.time()?,
         updated_at: columns.time()?,
     })

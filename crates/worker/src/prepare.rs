@@ -1,12 +1,19 @@
 //! From a lease to a workspace in which the agent can be started.
 
-use agent_domain::{CommitId, Ending, Phase, Reason};
+use std::path::Path;
+
+use agent_domain::{Assignment, CommitId, Ending, Phase, Reason};
 use agent_forge::ForgeError;
 use agent_git::GitError;
-use agent_runner::RunRequest;
+use agent_runner::{CLAUDE_MD_MAX, Conventions, Project, RunRequest};
 
 use crate::attempt::{Attempt, Halt};
 use crate::patience::{Transient, patiently};
+
+/// Where a repository tells the agent how to work in it.
+const CLAUDE_MD: &str = "CLAUDE.md";
+/// Where a repository sets up the CLI.
+const SETUP: &[&str] = &[".claude", ".mcp.json"];
 
 impl Transient for GitError {
     fn is_transient(&self) -> bool {
@@ -69,6 +76,7 @@ impl Attempt<'_> {
             .git
             .add_workspace(&assignment.repo, job, &assignment.branch, &base);
         made.await.map_err(|error| git_failed(&error))?;
+        let project = self.project(&base).await?;
         self.unless_cancelled()?;
         // Recorded before the agent is started: from here on a restarted server looks for it.
         self.progress(Phase::Agent).await?;
@@ -82,8 +90,33 @@ impl Attempt<'_> {
             prompt: assignment.prompt.clone(),
             cwd,
             options: assignment.options.clone(),
+            project,
             log: assignment.log.clone(),
         })
+    }
+
+    /// What of the repository's own set-up for the CLI counts: all of it, or its conventions,
+    /// read from the commit itself.
+    async fn project(&self, base: &CommitId) -> Result<Project, Halt> {
+        let Assignment { repo, trusted, .. } = self.assignment;
+        if *trusted {
+            return Ok(Project::Trusted);
+        }
+        let git = &self.parts.git;
+        let has_setup = git.tracks(repo, base, SETUP).await;
+        if has_setup.map_err(|error| git_failed(&error))? {
+            self.journal.say(
+                "The repository is not trusted: its settings, hooks and MCP servers are left out",
+            );
+        }
+        let found = git.committed_file(repo, base, Path::new(CLAUDE_MD), CLAUDE_MD_MAX);
+        let found = found.await.map_err(|error| git_failed(&error))?;
+        let conventions = found.map(|file| Conventions::new(&file.beginning, file.length));
+        if conventions.as_ref().is_some_and(Conventions::is_cut) {
+            self.journal
+                .say("The repository's CLAUDE.md is too long; only its beginning is passed on");
+        }
+        Ok(Project::Untrusted(conventions))
     }
 
     async fn fetch(&self) -> Result<CommitId, Halt> {

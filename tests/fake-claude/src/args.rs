@@ -25,6 +25,18 @@ pub(crate) struct Args {
     pub(crate) disallowed: Vec<String>,
     pub(crate) tools: Option<Vec<String>>,
     pub(crate) mcp: Vec<String>,
+    pub(crate) strict_mcp: bool,
+    /// `--setting-sources`; all of them where it is not given.
+    sources: Option<Vec<String>>,
+    pub(crate) appended: Option<String>,
+}
+
+impl Args {
+    /// Whether settings of this source count: `user`, `project` or `local`.
+    pub(crate) fn reads(&self, source: &str) -> bool {
+        let named = |list: &Vec<String>| list.iter().any(|one| one == source);
+        self.sources.as_ref().is_none_or(named)
+    }
 }
 
 /// `--output-format`.
@@ -174,6 +186,9 @@ fn set(args: &mut Args, names: &[&str], values: &[&str]) -> Result<(), String> {
         "--continue" => args.continue_last = true,
         "--no-session-persistence" => args.persist = false,
         "--dangerously-skip-permissions" => args.mode = "bypassPermissions".into(),
+        "--strict-mcp-config" => args.strict_mcp = true,
+        "--append-system-prompt" => args.appended = Some(one.to_owned()),
+        "--setting-sources" => args.sources = Some(sources(one)?),
         "--session-id" => args.session_id = Some(one.to_owned()),
         "--resume" => args.resume = Some(one.to_owned()),
         "--model" => args.model = Some(one.to_owned()),
@@ -200,6 +215,19 @@ fn set(args: &mut Args, names: &[&str], values: &[&str]) -> Result<(), String> {
         _ => {}
     }
     Ok(())
+}
+
+fn sources(list: &str) -> Result<Vec<String>, String> {
+    let named = list.split(',').map(str::trim).filter(|one| !one.is_empty());
+    let bad = named
+        .clone()
+        .find(|one| !["user", "project", "local"].contains(one));
+    if let Some(bad) = bad {
+        return Err(format!(
+            "Error processing --setting-sources: Invalid setting source: {bad}. Valid options are: user, project, local"
+        ));
+    }
+    Ok(named.map(str::to_owned).collect())
 }
 
 fn output(format: &str) -> Result<Output, String> {

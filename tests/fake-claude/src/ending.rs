@@ -142,7 +142,8 @@ impl Run {
                 vec![("tasks", json!([]))],
             );
             (state.rounds, state.message_id) = (0, None);
-            events::init(&mut state, &self.tools);
+            let servers = self.servers.clone().unwrap_or_default();
+            events::init(&mut state, &self.tools, &servers);
             let text = "The background command has finished.";
             events::assistant(&mut state, &json!({"type": "text", "text": text}));
             drop(state);

@@ -11,7 +11,7 @@ use crate::session::slug;
 use crate::state::{Call, Fields, State};
 
 /// `system/init`, which begins every turn.
-pub(crate) fn init(state: &mut State, tools: &Tools) {
+pub(crate) fn init(state: &mut State, tools: &Tools, servers: &Value) {
     let cwd = std::env::current_dir().unwrap_or_default();
     let memory = auth::config_dir()
         .unwrap_or_default()
@@ -33,7 +33,7 @@ pub(crate) fn init(state: &mut State, tools: &Tools) {
         ("cwd", json!(cwd)),
         ("session_id", json!(state.session.id)),
         ("tools", json!(tools.listed())),
-        ("mcp_servers", json!([])),
+        ("mcp_servers", servers.clone()),
         ("model", json!(state.model)),
         ("permissionMode", json!(mode)),
         (

@@ -13,6 +13,7 @@ mod ids;
 mod input;
 mod outcome;
 mod permission;
+mod project;
 mod record;
 mod run;
 mod script;

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Writes arguments, environment, directory and standard input to a JSON file.
 ///
 /// The file appears complete or not at all.
-pub(crate) fn write(path: &Path, stdin: &[u8], prompt: &str) {
+pub(crate) fn write(path: &Path, stdin: &[u8], prompt: &str, told: &Value) {
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .map(|(name, value)| {
             let text = |part: std::ffi::OsString| part.to_string_lossy().into_owned();
@@ -26,6 +26,7 @@ pub(crate) fn write(path: &Path, stdin: &[u8], prompt: &str) {
         "stdin": String::from_utf8_lossy(stdin),
         "stdinBytes": stdin.len(),
         "prompt": prompt,
+        "told": told,
         "pid": own.as_raw_nonzero().get(),
         "ppid": rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get()),
     });

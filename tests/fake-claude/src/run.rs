@@ -19,7 +19,7 @@ use crate::session::{Refused, Session};
 use crate::state::{Fields, Shared, State};
 use crate::step::Step;
 use crate::tools::Running;
-use crate::{SCRIPT_ERROR, record, script, signals};
+use crate::{SCRIPT_ERROR, project, record, script, signals};
 
 /// How often a file that is waited for is looked for.
 const POLL: Duration = Duration::from_millis(5);
@@ -41,6 +41,8 @@ pub(crate) struct Run {
     pub(crate) resets_at: Option<i64>,
     pub(crate) retry_silence: Duration,
     pub(crate) background: Vec<(Running, String, String)>,
+    /// The MCP servers, once they have been started.
+    pub(crate) servers: Option<Value>,
     /// Whether the present turn has had its result.
     pub(crate) ended: bool,
 }
@@ -88,6 +90,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
         resets_at: None,
         retry_silence: POLL,
         background: Vec::new(),
+        servers: None,
         ended: false,
     };
     let code = if run.args.stream_input {
@@ -229,7 +232,12 @@ impl Run {
     }
 
     pub(crate) fn init(&mut self) -> Flow {
-        events::init(&mut self.shared.lock(), &self.tools);
+        if self.servers.is_none() {
+            (0..project::run_hooks(&self.args)).for_each(|_| self.hook(""));
+            self.servers = Some(project::start_servers(&self.args));
+        }
+        let servers = self.servers.clone().unwrap_or_default();
+        events::init(&mut self.shared.lock(), &self.tools, &servers);
         self.began = true;
         if auth::login() == Login::None && !self.anonymous {
             self.end("no_credentials", None)?;
@@ -243,7 +251,13 @@ impl Run {
             Step::Startup(_) => {}
             Step::NoInit => self.auto_init = false,
             Step::Record(path) => {
-                record::write(Path::new(path), &self.input.stdin, &self.input.prompt)
+                let told = project::told(&self.args);
+                record::write(
+                    Path::new(path),
+                    &self.input.stdin,
+                    &self.input.prompt,
+                    &told,
+                );
             }
             Step::Seed(seed) => self.shared.lock().ids = Ids::seeded(*seed),
             Step::Price(price) => self.shared.lock().price = *price,

@@ -17,6 +17,7 @@ mod secrets;
 mod shutdown;
 mod specification;
 mod ssh;
+mod trust;
 
 /// A job of `acme/site` whose agent does what `script` says.
 fn scripted(branch: &str, script: &str) -> Value {

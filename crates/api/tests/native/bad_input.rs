@@ -521,6 +521,22 @@ const CLIENTS: &[Row<'_>] = &[
     (
         "PATCH",
         "/clients/{client}",
+        br#"{"trusted":null,"name":"New"}"#,
+        400,
+        "invalid_field",
+        Some("trusted"),
+    ),
+    (
+        "PATCH",
+        "/clients/{client}",
+        br#"{"trusted":"yes","name":"New"}"#,
+        400,
+        "invalid_field",
+        Some("trusted"),
+    ),
+    (
+        "PATCH",
+        "/clients/{client}",
         br#"{"model":"a b"}"#,
         400,
         "invalid_field",

@@ -46,6 +46,7 @@ async fn a_client_is_created_listed_shown_changed_and_removed() {
     for option in OPTIONS {
         expected[option] = Value::Null;
     }
+    expected["trusted"] = json!(false);
     assert_eq!(stage.get("/clients").await, json!({"clients": [expected]}));
 
     let mut details = expected.clone();
@@ -98,6 +99,38 @@ async fn a_clients_options_are_given_shown_changed_and_cleared() {
     let change = r#"{"permissionMode":null,"timeoutSeconds":null,"idleTimeoutSeconds":null}"#;
     stage.send("PATCH", &path, change).await;
     assert_eq!(options(&stage.get(&path).await), [const { Value::Null }; 4]);
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_untrusted_until_it_is_said_to_be_trusted_and_a_worker_is_told() {
+    let stage = Stage::new().await;
+    let body = json!({"name": "Shop", "githubOrg": "acme", "githubRepo": "shop"});
+    let id = id_of(&stage.send("POST", "/clients", &body.to_string()).await);
+    let path = format!("/clients/{id}");
+    assert_eq!(stage.get(&path).await["trusted"], false);
+    let mut branch = 0;
+    for trusted in [false, true, false] {
+        let change = json!({ "trusted": trusted }).to_string();
+        let changed = stage.send("PATCH", &path, &change).await;
+        assert_eq!(
+            (changed.status, &changed.json()["trusted"]),
+            (200, &json!(trusted))
+        );
+        let renamed = stage.send("PATCH", &path, r#"{"name":"New"}"#).await;
+        assert_eq!(renamed.json()["trusted"], trusted);
+        assert_eq!(
+            stage.get("/clients").await["clients"][0]["trusted"],
+            trusted
+        );
+        branch += 1;
+        let job = json!({"clientId": id, "prompt": "p", "branchName": format!("b{branch}")});
+        stage.send("POST", "/jobs", &job.to_string()).await;
+        assert_eq!(stage.claim().await.trusted, trusted);
+    }
+    let trusted = json!({"name": "T", "githubOrg": "acme", "githubRepo": "t", "trusted": true});
+    let id = id_of(&stage.send("POST", "/clients", &trusted.to_string()).await);
+    assert_eq!(stage.get(&format!("/clients/{id}")).await["trusted"], true);
     stage.close().await;
 }
 

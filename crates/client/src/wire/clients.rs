@@ -32,6 +32,9 @@ pub struct CreateClient {
     /// Longest silence of the agent, unless a job says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_timeout_seconds: Option<u64>,
+    /// Whether the repository's own hooks, settings and MCP servers may run; false unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted: Option<bool>,
 }
 
 /// Body of `PATCH /clients/:id`.
@@ -56,6 +59,9 @@ pub struct UpdateClient {
     /// Longest silence of the agent; null clears it.
     #[serde(default, skip_serializing_if = "Patch::is_absent")]
     pub idle_timeout_seconds: Patch<u64>,
+    /// Whether the repository's own hooks, settings and MCP servers may run; null is refused.
+    #[serde(default, skip_serializing_if = "Patch::is_absent")]
+    pub trusted: Patch<bool>,
 }
 
 /// What a client says of the runs of its jobs; null leaves it to the server.
@@ -92,6 +98,9 @@ pub struct ClientSummary {
     pub repo_exists: bool,
     /// When it was added.
     pub created_at: String,
+    /// Whether the repository's own hooks, settings and MCP servers may run.
+    #[serde(default)]
+    pub trusted: bool,
     /// What it says of its jobs' runs; members of this object, not of one inside.
     #[serde(flatten)]
     pub options: RunOptions,
@@ -128,6 +137,9 @@ pub struct ClientDetails {
     pub total_jobs: u64,
     /// When it was added.
     pub created_at: String,
+    /// Whether the repository's own hooks, settings and MCP servers may run.
+    #[serde(default)]
+    pub trusted: bool,
     /// What it says of its jobs' runs; members of this object, not of one inside.
     #[serde(flatten)]
     pub options: RunOptions,

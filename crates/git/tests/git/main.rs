@@ -7,6 +7,7 @@
 
 mod bed;
 mod commits;
+mod committed;
 mod http;
 mod http_backend;
 mod mirrors;

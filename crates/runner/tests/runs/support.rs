@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use agent_domain::{JobId, LogLine, LogStream, RunEnd, RunOptions};
-use agent_runner::{Ladder, Limits, Program, Run, RunRequest, Runner, RunnerConfig, RunnerError};
+use agent_runner::{
+    Ladder, Limits, Program, Project, Run, RunRequest, Runner, RunnerConfig, RunnerError,
+};
 use tempfile::TempDir;
 
 /// A runner with a script for an agent, in a directory of its own.
@@ -87,6 +89,7 @@ impl Place {
             prompt: "do it".into(),
             cwd: self.path("work"),
             options: self.options.clone(),
+            project: Project::Trusted,
             log: self.log(),
         }
     }

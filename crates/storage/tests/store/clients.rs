@@ -31,6 +31,7 @@ async fn a_client_reads_back_as_written() {
     let mut written = client(1);
     written.updated_at = at(2);
     written.options = options();
+    written.trusted = true;
     store.insert_client(written.clone()).await.unwrap();
     assert_eq!(store.client(written.id).await, Ok(Some(written.clone())));
     let found = store.client_by_repo(&written.repo).await;
@@ -111,6 +112,25 @@ async fn a_change_touches_only_what_it_names() {
         .update_client(unknown, ClientChange::default(), at(9))
         .await;
     assert_eq!(changed, Ok(None));
+}
+
+#[tokio::test]
+async fn trust_is_given_and_taken_by_itself() {
+    let (store, _dir) = store();
+    store.insert_client(client(1)).await.unwrap();
+    for trusted in [true, false] {
+        let change = ClientChange {
+            trusted: Some(trusted),
+            ..ClientChange::default()
+        };
+        let mut expected = client(1);
+        (expected.trusted, expected.updated_at) = (trusted, at(7));
+        let changed = store.update_client(client(1).id, change, at(7)).await;
+        assert_eq!(changed, Ok(Some(expected.clone())));
+        let untouched = ClientChange::default();
+        let kept = store.update_client(client(1).id, untouched, at(7)).await;
+        assert_eq!(kept, Ok(Some(expected)));
+    }
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ pub(crate) fn client(number: u64) -> Client {
         repo: RepoSlug::new("Org", &format!("Repo-{number}")).unwrap(),
         default_branch: "main".parse().unwrap(),
         options: RunOptions::default(),
+        trusted: false,
         created_at: at(1),
         updated_at: at(1),
     }

@@ -4,6 +4,7 @@ mod harness;
 
 mod outcomes;
 mod processes;
+mod project;
 mod sessions;
 mod startup;
 mod transcript;
