@@ -58,9 +58,12 @@ impl Watermark {
     /// Says what is too little. `was_short` is what this said the last time: a shortage is over
     /// when a little more than the watermark is free.
     pub fn shortage(self, room: &Room, was_short: bool) -> Option<Shortage> {
-        let with_margin = |wanted: u64| match was_short {
-            true => wanted.saturating_add(wanted / HYSTERESIS),
-            false => wanted,
+        let with_margin = |wanted: u64| {
+            if was_short {
+                wanted.saturating_add(wanted / HYSTERESIS)
+            } else {
+                wanted
+            }
         };
         let wanted = with_margin(self.bytes(room));
         if room.bytes < wanted {
