@@ -39,6 +39,14 @@ impl Faults {
         queue.extend(std::iter::repeat_n(fault.clone(), count));
     }
 
+    /// Takes back every fault that has not happened yet.
+    pub fn clear(&self) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
     /// How many ordered faults have not happened yet.
     pub fn pending(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()

@@ -107,6 +107,13 @@ impl GitHub {
         })
     }
 
+    /// Every pull request from a branch, the oldest first, as lists show it.
+    pub fn pulls_of(&self, org: &str, name: &str, branch: &str) -> Vec<Value> {
+        let state = lock(&self.state);
+        let hosted = state.find(org, name);
+        hosted.map_or_else(Vec::new, |hosted| hosted.of_branch(branch, &state.url))
+    }
+
     /// Closes a pull request without merging it; `false` when there is none of that number.
     pub fn close(&self, org: &str, name: &str, number: u64) -> bool {
         let mut state = lock(&self.state);

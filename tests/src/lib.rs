@@ -12,6 +12,7 @@
 //! - [`server`]: an `agent-server` process in a clean environment.
 //! - [`small_disk`]: a real file system to be filled.
 //! - [`job`]: what is sent to it, and what must not be left of it.
+//! - [`shim`]: a library in front of libc, by which any call fails or is the last.
 //! - [`http_server`], [`tls`], [`client`], [`fault`], [`process`]: what the others stand on.
 
 pub mod callback;
@@ -27,6 +28,7 @@ pub mod messages_api;
 pub mod process;
 pub mod repo;
 pub mod server;
+pub mod shim;
 pub mod small_disk;
 pub mod tls;
 

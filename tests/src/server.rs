@@ -315,6 +315,17 @@ impl Server {
         Ok(())
     }
 
+    /// Whether it runs; one that has left by itself still has its process id.
+    pub fn is_running(&mut self) -> bool {
+        self.child.is_some() && !self.has_left()
+    }
+
+    /// Lets the directory stay when this is dropped, and says where it is.
+    pub fn keep(&mut self) -> PathBuf {
+        self.dir.disable_cleanup(true);
+        self.dir.path().to_owned()
+    }
+
     /// Kills whatever is left of this server's processes and returns what it had to kill.
     pub fn sweep(&mut self) -> Vec<Process> {
         if let Some(mut child) = self.child.take() {

@@ -1,6 +1,7 @@
 //! Project tasks: `cargo xtask <task>`.
 
 mod bench;
+mod chaos;
 mod demo;
 mod test;
 mod tidy;
@@ -20,6 +21,8 @@ struct Cli {
 enum Task {
     /// Build everything and run one job end to end, with claude or a stand-in for it.
     Demo(demo::Demo),
+    /// Torment a server and account for every job it took in.
+    Chaos(chaos::Chaos),
     /// Run everything CI runs.
     Test(test::Test),
     /// Check the rules of the project that a program can check.
@@ -32,6 +35,7 @@ enum Task {
 fn main() -> Result<()> {
     match Cli::parse().task {
         Task::Demo(options) => demo::run(&options),
+        Task::Chaos(options) => chaos::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Tidy => tidy::run(workspace::root()),
         Task::Bench(bench) => bench::run(&bench),

@@ -11,6 +11,7 @@ mod ending;
 mod events;
 mod ids;
 mod input;
+mod ledger;
 mod outcome;
 mod permission;
 mod project;

@@ -19,7 +19,7 @@ use crate::session::{Refused, Session};
 use crate::state::{Fields, Shared, State};
 use crate::step::Step;
 use crate::tools::Running;
-use crate::{SCRIPT_ERROR, project, record, script, signals};
+use crate::{SCRIPT_ERROR, ledger, project, record, script, signals};
 
 /// How often a file that is waited for is looked for.
 const POLL: Duration = Duration::from_millis(5);
@@ -276,6 +276,15 @@ impl Run {
                 return Flow::Break(1);
             }
             Step::Stderr(text) => eprintln!("{text}"),
+            Step::Ledger { path, name } => match ledger::begin(Path::new(path), name) {
+                Ok(copy) => self.shared.lock().copy = Some(copy),
+                Err(error) => eprintln!("fake-claude: no ledger {path}: {error}"),
+            },
+            Step::Note { path, what, name } => {
+                if let Err(error) = ledger::note(Path::new(path), what, name) {
+                    eprintln!("fake-claude: no ledger {path}: {error}");
+                }
+            }
             Step::Init => return self.init(),
             Step::IfExists { path, exists, step } if Path::new(path).exists() == *exists => {
                 return self.step(step);

@@ -1,5 +1,6 @@
 //! What the run knows and has said so far, shared between the script and the signal handler.
 
+use std::fs::File;
 use std::io::Write;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -51,6 +52,8 @@ pub(crate) struct State {
     pub(crate) ending: bool,
     pub(crate) ignored: Vec<i32>,
     pub(crate) slowness: Duration,
+    /// Gets a copy of everything that is written.
+    pub(crate) copy: Option<File>,
     collected: Vec<String>,
     last_result: Option<String>,
     last_text: String,
@@ -85,6 +88,7 @@ impl State {
             ending: false,
             ignored: Vec::new(),
             slowness: Duration::ZERO,
+            copy: None,
             collected: Vec::new(),
             last_result: None,
             last_text: String::new(),
@@ -114,6 +118,10 @@ impl State {
 
     /// Writes bytes as they are. A reader that has gone away does not stop the run.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
+        // First, so that nothing can be read that is not in the copy.
+        if let Some(copy) = &mut self.copy {
+            copy.write_all(bytes).ok();
+        }
         let mut out = std::io::stdout().lock();
         out.write_all(bytes).and_then(|()| out.flush()).ok();
     }

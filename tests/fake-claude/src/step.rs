@@ -23,6 +23,15 @@ pub(crate) enum Step {
     StartupFailure(String),
     Hook(String),
     Stderr(String),
+    Ledger {
+        path: String,
+        name: String,
+    },
+    Note {
+        path: String,
+        what: String,
+        name: String,
+    },
     // Transcript.
     Init,
     Message,
@@ -110,7 +119,9 @@ impl Step {
             | Self::Anonymous
             | Self::StartupFailure(_)
             | Self::Hook(_)
-            | Self::Stderr(_) => true,
+            | Self::Stderr(_)
+            | Self::Ledger { .. }
+            | Self::Note { .. } => true,
             Self::IfExists { step, .. } | Self::IfResumed { step, .. } => step.is_setting(),
             _ => false,
         }
@@ -199,6 +210,22 @@ fn setting(verb: &str, rest: &str) -> Option<Result<Step, String>> {
         "startup-failure" => text(rest).map(Step::StartupFailure),
         "hook" => Ok(Step::Hook(rest.to_owned())),
         "stderr" => text(rest).map(Step::Stderr),
+        "ledger" => {
+            let (path, name) = split(rest);
+            Ok(Step::Ledger {
+                path: path.to_owned(),
+                name: name.to_owned(),
+            })
+        }
+        "note" => {
+            let (path, rest) = split(rest);
+            let (what, name) = split(rest);
+            Ok(Step::Note {
+                path: path.to_owned(),
+                what: what.to_owned(),
+                name: name.to_owned(),
+            })
+        }
         _ => return None,
     })
 }

@@ -160,6 +160,12 @@ impl Hosted {
         })
     }
 
+    /// Every pull request from a branch, as lists show it.
+    pub(super) fn of_branch(&self, branch: &str, url: &str) -> Vec<Value> {
+        let of_branch = self.pulls.iter().filter(|pull| pull.head == branch);
+        of_branch.map(|pull| self.brief(pull, url)).collect()
+    }
+
     /// What lists show.
     fn brief(&self, pull: &Pull, url: &str) -> Value {
         let (org, name) = (self.repo.org(), self.repo.name());
