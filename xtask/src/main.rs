@@ -3,6 +3,7 @@
 mod bench;
 mod chaos;
 mod demo;
+mod interrupt;
 mod test;
 mod tidy;
 mod workspace;

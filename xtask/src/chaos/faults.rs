@@ -150,7 +150,7 @@ impl World {
             Fault::Clock(_) => self.shim.set_clock_off(0)?,
             Fault::FailWrites => self.shim.heal_disk()?,
             Fault::FullDisk => match &self.disk {
-                Some(disk) => disk.free(),
+                Some(disk) => drop(disk.make_room()),
                 None => self.shim.heal_disk()?,
             },
             Fault::RemoteRefuses => drop(fs::remove_file(self.flag("refuse"))),
@@ -170,7 +170,7 @@ impl World {
         self.shim.slow_clock(Duration::ZERO)?;
         self.shim.heal_disk()?;
         if let Some(disk) = &self.disk {
-            disk.free();
+            disk.make_room().ok();
         }
         for flag in ["refuse", "hang"] {
             fs::remove_file(self.flag(flag)).ok();
@@ -196,9 +196,7 @@ impl World {
             }
             Fault::FullDisk if self.disk.is_some() => {
                 book.harm(Harm::Disk);
-                self.disk
-                    .as_ref()
-                    .map_or(Ok(()), super::disk::SmallDisk::fill)?;
+                self.disk.as_ref().map_or(Ok(()), |disk| disk.fill(0))?;
                 "the server's own".to_owned()
             }
             Fault::FullDisk => {

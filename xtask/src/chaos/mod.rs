@@ -11,7 +11,6 @@ mod agents;
 mod audit;
 mod book;
 mod clients;
-mod disk;
 mod faults;
 mod figures;
 mod kinds;
@@ -29,6 +28,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use self::figures::Figures;
 use self::plan::Plan;
 use self::world::World;
+use crate::interrupt::Interrupt;
 use crate::workspace;
 
 /// How long to torment it, and with what.
@@ -83,12 +83,15 @@ pub(crate) fn run(options: &Chaos) -> Result<()> {
 }
 
 fn cycles(options: &Chaos, seed: u64, figures: &mut Figures) -> Result<()> {
+    // What is mounted and what runs must go, whoever ends this.
+    let interrupt = Interrupt::watch()?;
     let last = options.from + options.cycles;
     let mut next = options.from;
     while next < last {
         let until = last.min(next + options.same_server);
         let mut world = World::begin(options.keep_going)?;
         while next < until {
+            interrupt.check()?;
             let began = Instant::now();
             let plan = Plan::new(seed, next, options.jobs);
             world

@@ -11,12 +11,12 @@ use agent_tests::github::GitHub;
 use agent_tests::repo::BareRepo;
 use agent_tests::server::{Builder, Server};
 use agent_tests::shim::Shim;
+use agent_tests::small_disk::SmallDisk;
 use anyhow::{Context as _, Result, bail};
 
 use super::account::{Breach, Violation};
 use super::book::{Book, Entry, Harm};
 use super::clients::{self, Clients};
-use super::disk::SmallDisk;
 use super::figures::Figures;
 use super::plan::{Plan, REPOS, Turn};
 use super::receiver::{Receiver, SECRET};
@@ -24,6 +24,8 @@ use super::story;
 
 const TOKEN: &str = "ghp_of_the_chaos_run";
 const ORG: &str = "acme";
+/// Room for everything the server writes in a world's life.
+const DISK_MEBIBYTES: u32 = 320;
 /// How many clients there are at a time.
 const CLIENTS: usize = 4;
 /// Refuses a push, or keeps it waiting, while there is a file that says so.
@@ -88,7 +90,7 @@ impl World {
             github.add(&repo);
             repos.push(repo);
         }
-        let disk = match SmallDisk::mount(&dir.join("home")) {
+        let disk = match SmallDisk::mount(&dir.join("home"), DISK_MEBIBYTES) {
             Ok(disk) => Some(disk),
             Err(error) => {
                 println!("chaos: no disk of its own, so only the shim lets it be full: {error:#}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use agent_tests::process::wait_until;
 use agent_tests::server::Builder;
 
-use super::interrupt::Interrupt;
+use crate::interrupt::Interrupt;
 
 /// The CLI answers in about a second.
 const ANSWER: Duration = Duration::from_secs(20);

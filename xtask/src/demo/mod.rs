@@ -2,7 +2,6 @@
 //! directory that is gone afterwards.
 
 mod agent;
-mod interrupt;
 mod show;
 
 use std::process::{Command, Stdio};
@@ -16,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use self::agent::Agent;
-use self::interrupt::Interrupt;
+use crate::interrupt::Interrupt;
 use crate::workspace;
 
 /// A real agent thinks for a while.
