@@ -101,7 +101,6 @@ async fn start(home: &Path, remote_base: &str) -> anyhow::Result<(Engine, Worker
         config: WorkerConfig {
             id: WorkerId("embedded".into()),
             slots: 1,
-            heartbeat: Duration::from_secs(10),
         },
         coordinator: Arc::new(engine.clone()),
         git,

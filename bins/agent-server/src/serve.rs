@@ -1,7 +1,7 @@
 //! Builds the parts, wires them, runs until told to stop, and ends them in order.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_api::ApiConfig;
 use agent_domain::WorkerId;
@@ -11,7 +11,7 @@ use agent_queue::{DiskConfig, Engine, EngineConfig, EngineParts, RandomIds, Syst
 use agent_runner::{ClaudeTranscript, Ladder, Program, Runner, RunnerConfig, agent_environment};
 use agent_storage::{Store, StoreConfig};
 use agent_webhook::{Sender, SenderConfig};
-use agent_worker::{Worker, WorkerConfig, WorkerParts};
+use agent_worker::{Settlement, Worker, WorkerConfig, WorkerParts};
 use anyhow::Context as _;
 
 use crate::settings::{Config, Settings};
@@ -22,13 +22,12 @@ use crate::{environment, preflight};
 const READERS: u32 = 4;
 /// Longest single git command; a first clone of a huge repository may take this long.
 const GIT_TIMEOUT: Duration = Duration::from_mins(30);
-/// A lease lasts 30 s and is renewed three times in that.
-const HEARTBEAT: Duration = Duration::from_secs(10);
 /// What is left of a stop after the agents' grace: answers and callbacks under way.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// Serves until a signal ends it.
 pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
+    let begun = Instant::now();
     start_logging(&settings)?;
     let config = settings.check()?;
     preflight::require_git()?;
@@ -37,7 +36,7 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let served = runtime.block_on(serve(config));
+    let served = runtime.block_on(serve(config, begun));
     runtime.shutdown_timeout(Duration::from_secs(1));
     served
 }
@@ -60,7 +59,7 @@ fn start_logging(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, begun: Instant) -> anyhow::Result<()> {
     let mut signals = Signals::install()?;
     for dir in [&config.data_dir, &config.repos_dir, &config.worktrees_dir] {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
@@ -83,6 +82,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         config.claude.clone(),
     );
     tokio::spawn(async move { preflight::warn_of_programs(claude, &runner, &forge).await });
+    tokio::spawn(say_settled(worker.settled(), begun));
 
     signals.next().await;
     tracing::info!("stopping: no new work is taken; a second signal stops at once");
@@ -101,6 +101,29 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Says how long after the start of this process every job of the last server was settled.
+async fn say_settled(settled: impl Future<Output = Option<Settlement>>, begun: Instant) {
+    let Some(settled) = settled.await else {
+        return;
+    };
+    let Settlement {
+        held,
+        living,
+        kept,
+        lost,
+        requeued,
+    } = settled;
+    let milliseconds = begun.elapsed().as_millis();
+    tracing::info!(
+        held,
+        living,
+        kept,
+        lost,
+        requeued,
+        "settled in {milliseconds} ms"
+    );
+}
+
 /// Everything that is built once.
 struct Parts {
     engine: Engine,
@@ -117,6 +140,7 @@ impl Parts {
                 max_concurrent: config.slots,
                 callback_allow: config.callback_allow.clone(),
                 disk: disk(config),
+                lease: config.lease,
                 ..EngineConfig::new(config.data_dir.join("logs"))
             },
             store,
@@ -143,7 +167,6 @@ impl Parts {
             config: WorkerConfig {
                 id: WorkerId("built-in".into()),
                 slots: config.slots as usize,
-                heartbeat: HEARTBEAT,
             },
             coordinator: Arc::new(self.engine.clone()),
             git: self.git.clone(),

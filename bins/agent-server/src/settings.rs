@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_domain::{PermissionMode, RunOptions, Secret, limits};
+use agent_domain::{LeaseTerms, PermissionMode, RunOptions, Secret, limits};
 use agent_git::Identity;
 use agent_runner::Limits;
 use agent_webhook::{Cidr, SigningKey};
@@ -106,6 +106,9 @@ pub(crate) struct Settings {
     shutdown_grace_seconds: u64,
     #[command(flatten)]
     disk: DiskSettings,
+    /// How long a lease lasts; only tests have a reason to change it.
+    #[arg(long, env = "LEASE_SECONDS", default_value_t = 30, hide = true, value_parser = clap::value_parser!(u64).range(2..=600))]
+    lease_seconds: u64,
     /// debug, info, warn, error.
     #[arg(long, env = "LOG_LEVEL", default_value = "info", value_parser = ["debug", "info", "warn", "error"])]
     pub(crate) log_level: String,
@@ -137,6 +140,7 @@ pub(crate) struct Config {
     pub(crate) callback_allow: Vec<Cidr>,
     pub(crate) grace: Duration,
     pub(crate) disk: DiskLimits,
+    pub(crate) lease: LeaseTerms,
 }
 
 impl Settings {
@@ -176,6 +180,7 @@ impl Settings {
             callback_allow: callback_allow(&self.webhook_allow)?,
             grace: Duration::from_secs(self.shutdown_grace_seconds),
             disk: self.disk.check()?,
+            lease: LeaseTerms::new(Duration::from_secs(self.lease_seconds)),
         })
     }
 }

@@ -268,6 +268,7 @@ pub(crate) fn history_entry(entry: HistoryEntry) -> wire::HistoryEntry {
         event: entry.event,
         status: entry.status.to_string(),
         attempt: entry.attempt,
+        detail: entry.detail,
     }
 }
 
@@ -310,6 +311,7 @@ pub(crate) fn health(health: Health) -> wire::Health {
             queued: health.ready + health.parked,
             parked: health.parked,
             max_concurrent: health.max_concurrent,
+            stale_writes: health.stale_writes,
         },
         claude: wire::AgentHealth {
             authenticated: health.agent.authenticated,

@@ -10,9 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{
-    AgentHealth, BranchName, Class, Ending, Facts, JobId, Phase, RepoSlug, RunOptions, Timestamp,
-};
+use crate::{AgentHealth, BranchName, Class, Ending, Facts, JobId, Phase, RepoSlug, RunOptions};
 
 /// A future that can be stored and sent between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -25,6 +23,51 @@ pub struct WorkerId(pub Arc<str>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Fence(pub u64);
 
+/// How long a lease lasts, and all that worker and coordinator derive from it.
+///
+/// Both count by a clock that nobody sets, each from what it knows for certain: the worker from the
+/// moment it *sent* the last renewal that was answered, the coordinator from the moment it
+/// *stored* it. So the worker's time is up first, by two margins and more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseTerms {
+    lasts: Duration,
+}
+
+impl LeaseTerms {
+    /// Thirty seconds: three renewals may be late before anything happens.
+    pub const DEFAULT: Self = Self::new(Duration::from_secs(30));
+
+    /// Leases that last this long.
+    pub const fn new(lasts: Duration) -> Self {
+        Self { lasts }
+    }
+
+    /// How long a lease lasts unless renewed.
+    pub const fn lasts(self) -> Duration {
+        self.lasts
+    }
+
+    /// How often a worker renews it: three times in its length.
+    pub fn heartbeat(self) -> Duration {
+        self.lasts / 3
+    }
+
+    /// What either side keeps clear of the end: a sixth of the length.
+    pub fn margin(self) -> Duration {
+        self.lasts / 6
+    }
+
+    /// After this long without an answer a worker ends its own agent.
+    pub fn worker_gives_up_after(self) -> Duration {
+        self.lasts.saturating_sub(self.margin())
+    }
+
+    /// After this long without a renewal a coordinator may give the job to another worker.
+    pub fn coordinator_waits(self) -> Duration {
+        self.lasts + self.margin()
+    }
+}
+
 /// The right to work on a job for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
@@ -34,8 +77,40 @@ pub struct Lease {
     pub attempt: u32,
     /// Proves that no later lease was given.
     pub fence: Fence,
-    /// When it runs out unless renewed by [`Coordinator::heartbeat`].
-    pub until: Timestamp,
+    /// How long it lasts unless renewed by [`Coordinator::heartbeat`].
+    pub terms: LeaseTerms,
+}
+
+/// An attempt that a coordinator has a worker down for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holding {
+    /// The lease that was given out for it.
+    pub lease: Lease,
+    /// How far it had come.
+    pub phase: Phase,
+}
+
+/// What a worker has found of an attempt that it held before a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// No agent was started: the job goes back to the queue at no cost.
+    Unstarted,
+    /// There is something to watch, to judge or to deliver: the worker goes on with it.
+    Kept,
+    /// The run is lost, and nothing of it is left running.
+    Lost {
+        /// What was seen, a clause for people.
+        seen: String,
+    },
+}
+
+/// One answer to [`Coordinator::held`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The lease that was given out for the attempt.
+    pub lease: Lease,
+    /// What was found.
+    pub found: Found,
 }
 
 /// One attempt of one job, with all a worker needs to know.
@@ -59,7 +134,8 @@ pub struct Assignment {
     pub options: RunOptions,
     /// See [`crate::Client::trusted`].
     pub trusted: bool,
-    /// What earlier work on this attempt has found out; empty for a new attempt.
+    /// What earlier work on this attempt has found out. Of a new attempt: where the work of an
+    /// earlier one was kept, and what workspace it may have left.
     pub facts: Facts,
     /// How far an interrupted worker had come with this attempt; `None` for a new attempt.
     pub resume_from: Option<Phase>,
@@ -111,10 +187,34 @@ impl CoordinatorError {
 
 /// Hands out attempts and takes reports.
 pub trait Coordinator: Send + Sync {
-    /// Returns up to `free` attempts for `worker`, waiting up to `wait` for the first one.
+    /// Returns every attempt that `worker` held when it was last heard of. Asked once at its
+    /// start, before its first claim.
+    fn held<'a>(
+        &'a self,
+        worker: &'a WorkerId,
+    ) -> BoxFuture<'a, Result<Vec<Holding>, CoordinatorError>>;
+
+    /// Takes what a worker has found of the attempts it held, all at once, and returns new leases
+    /// for those that it is to go on with.
     ///
-    /// Attempts that this worker held before a restart come first, with
-    /// [`Assignment::resume_from`] set and a new fence.
+    /// That is what it wants to keep, and also what would end for good otherwise: the worker ends
+    /// it in the usual way, in which unfinished work is kept.
+    fn settle<'a>(
+        &'a self,
+        worker: &'a WorkerId,
+        findings: Vec<Finding>,
+    ) -> BoxFuture<'a, Result<Vec<Lease>, CoordinatorError>>;
+
+    /// Returns the whole of an attempt that [`Coordinator::settle`] gave a lease for.
+    fn take_up<'a>(
+        &'a self,
+        lease: &'a Lease,
+    ) -> BoxFuture<'a, Result<Assignment, CoordinatorError>>;
+
+    /// Returns up to `free` new attempts for `worker`, waiting up to `wait` for the first one.
+    ///
+    /// Their leases are counted from the answer. Where that can be late, an implementation renews
+    /// them before it hands them on.
     fn claim<'a>(
         &'a self,
         worker: &'a WorkerId,
@@ -122,11 +222,11 @@ pub trait Coordinator: Send + Sync {
         wait: Duration,
     ) -> BoxFuture<'a, Result<Vec<Assignment>, CoordinatorError>>;
 
-    /// Renews a lease and returns when it now runs out.
+    /// Renews leases, and returns the jobs of those that are not valid any more.
     fn heartbeat<'a>(
         &'a self,
-        lease: &'a Lease,
-    ) -> BoxFuture<'a, Result<Timestamp, CoordinatorError>>;
+        leases: &'a [Lease],
+    ) -> BoxFuture<'a, Result<Vec<JobId>, CoordinatorError>>;
 
     /// Waits until what is to be done about a job is no longer `seen`, and returns it.
     fn directive<'a>(

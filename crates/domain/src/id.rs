@@ -26,6 +26,11 @@ macro_rules! id {
                 Self(bytes)
             }
 
+            /// The sixteen bytes.
+            pub const fn to_bytes(self) -> [u8; 16] {
+                self.0
+            }
+
             /// Takes a fresh id from `ids`.
             pub fn fresh(ids: &dyn Ids) -> Self {
                 Self(ids.fresh())

@@ -5,7 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::{
-    BranchName, CallbackUrl, ClientId, Facts, Fence, JobId, Reason, RunOptions, Timestamp,
+    BranchName, CallbackUrl, ClientId, Facts, Fence, JobId, LostRun, Reason, RunOptions, Timestamp,
+    WorkerId,
 };
 
 /// What a caller asked for; never changes once acknowledged.
@@ -42,6 +43,10 @@ pub struct Job {
     pub attempt: u32,
     /// Grows with every lease; a write with an older one is refused.
     pub fence: Fence,
+    /// Who took it last.
+    pub worker: Option<WorkerId>,
+    /// The runs that were lost since one last ended otherwise, oldest first.
+    pub lost_runs: Vec<LostRun>,
     /// Where it stands.
     pub state: State,
     /// What is known about its execution.

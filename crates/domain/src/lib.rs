@@ -19,6 +19,7 @@ mod id;
 mod job;
 pub mod limits;
 mod log_line;
+mod lost;
 mod mirrors;
 mod outcome;
 mod reason;
@@ -38,7 +39,8 @@ pub use callback::{CALLBACK_SCHEDULE, CallbackUrl, CallbackUrlError};
 pub use client::{Client, ClientChange, NewClient};
 pub use commit::{CommitId, CommitIdError};
 pub use coordinator::{
-    Assignment, BoxFuture, Coordinator, CoordinatorError, Directive, Fence, Lease, Report, WorkerId,
+    Assignment, BoxFuture, Coordinator, CoordinatorError, Directive, Fence, Finding, Found,
+    Holding, Lease, LeaseTerms, Report, WorkerId,
 };
 pub use disk::{Bytes, Room, Shortage, Watermark};
 pub use error::Class;
@@ -46,6 +48,7 @@ pub use facts::{Facts, PullRequest};
 pub use id::{ClientId, DeliveryId, IdError, Ids, JobId};
 pub use job::{Job, JobSpec, NameError, Phase, State, Status};
 pub use log_line::{ENTRY_TEXT_MAX, LogLine, LogStream};
+pub use lost::{LOST_RUNS_MAX, LostRun};
 pub use mirrors::{MirrorError, Mirrors};
 pub use outcome::{Ending, ResultSummary, RunEnd, RunSummary, Stop, judge, unkillable};
 pub use reason::{Reason, ReasonError};

@@ -56,6 +56,8 @@ reasons! {
     Delivery = "delivery",
     /// The worker or the supervisor was lost.
     Lost = "lost",
+    /// Its runs were lost one after the other.
+    Poison = "poison",
     /// Keys that lived only in memory are gone.
     CredentialsLost = "credentials_lost",
     /// The agent was killed for want of memory.

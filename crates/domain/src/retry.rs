@@ -16,6 +16,9 @@ impl Backoff {
         Duration::from_secs(25),
     ]);
 
+    /// For runs that were lost: a job is tried again twice.
+    pub const LOST: Self = Self(&[Duration::from_secs(1), Duration::from_secs(5)]);
+
     /// Returns the wait before try number `tries_made + 1`, or `None` when there are no more.
     pub fn wait_after(self, tries_made: usize) -> Option<Duration> {
         self.0.get(tries_made.checked_sub(1)?).copied()

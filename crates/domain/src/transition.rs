@@ -1,24 +1,40 @@
 //! The state machine: from a job and an event to the next state and what follows from it.
 //!
 //! `queued -> running -> completed | failed | cancelled`, and `running -> queued` when it is
-//! parked or its worker was lost. Nothing else decides a job's state.
+//! parked or its run was lost. Nothing else decides a job's state.
 
-use crate::{Ending, Facts, Fence, Job, Phase, Reason, State, Status, Timestamp};
-
-/// Runs that may be lost before the job is given up.
-const LOST_RUNS_MAX: u32 = 3;
+use crate::lost::{self, LOST_RUNS_MAX, LostRun};
+use crate::{
+    Ending, Facts, Fence, Job, Phase, Reason, State, Status, Timestamp, WorkerId, iso_millis,
+};
 
 /// Something that happened to a job.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// A worker takes it from the queue.
     Claimed {
+        /// Who.
+        worker: WorkerId,
         /// When the worker's lease runs out.
         lease_until: Timestamp,
     },
     /// The worker that held it before a restart takes up the same attempt again.
     Reclaimed {
+        /// The worker's proof; from now on it needs a newer one.
+        fence: Fence,
         /// When the worker's lease runs out.
+        lease_until: Timestamp,
+    },
+    /// The worker that held it before a restart has found that no agent was ever started.
+    Released {
+        /// The worker's proof.
+        fence: Fence,
+    },
+    /// Nothing was heard of the worker for longer than its lease lasts.
+    LeaseExpired {
+        /// The lease's proof.
+        fence: Fence,
+        /// The end of the lease when the silence began; one that was renewed since is living.
         lease_until: Timestamp,
     },
     /// The worker is still there.
@@ -70,6 +86,8 @@ pub struct Transition {
     pub effects: Vec<Effect>,
     /// A word for the job's history.
     pub event: &'static str,
+    /// What there is to say about it, for people.
+    pub detail: Option<String>,
 }
 
 /// Why an event does not fit a job.
@@ -89,8 +107,13 @@ pub enum Refused {
 /// Applies `event` to `job`.
 pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Transition, Refused> {
     match event {
-        Event::Claimed { lease_until } => claimed(job, lease_until, now),
-        Event::Reclaimed { lease_until } => reclaimed(job, lease_until, now),
+        Event::Claimed {
+            worker,
+            lease_until,
+        } => claimed(job, worker, lease_until, now),
+        Event::Reclaimed { fence, lease_until } => reclaimed(job, fence, lease_until, now),
+        Event::Released { fence } => released(job, fence, now),
+        Event::LeaseExpired { fence, lease_until } => expired(job, fence, lease_until, now),
         Event::Renewed { fence, lease_until } => {
             let (phase, cancel_requested_at) = held(job, fence)?;
             let state = State::Running {
@@ -114,7 +137,12 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Transition, Refu
     }
 }
 
-fn claimed(job: &Job, lease_until: Timestamp, now: Timestamp) -> Result<Transition, Refused> {
+fn claimed(
+    job: &Job,
+    worker: WorkerId,
+    lease_until: Timestamp,
+    now: Timestamp,
+) -> Result<Transition, Refused> {
     let State::Queued { not_before, .. } = job.state else {
         return Err(Refused::Unfit(job.state.status()));
     };
@@ -130,31 +158,111 @@ fn claimed(job: &Job, lease_until: Timestamp, now: Timestamp) -> Result<Transiti
     next.job.attempt += 1;
     next.job.fence = Fence(job.fence.0 + 1);
     next.job.started_at = job.started_at.or(Some(now));
-    // What an earlier attempt found out is not true of this one, save where its work was kept.
+    next.job.worker = Some(worker);
+    // What an earlier attempt found out is not true of this one, save where its work was kept,
+    // and where it may lie still: a workspace can only be read with the commit it was made from.
     next.job.facts = Facts {
         saved_ref: job.facts.saved_ref.clone(),
+        base_commit: job.facts.base_commit.clone(),
+        worktree_path: job.facts.worktree_path.clone(),
         ..Facts::default()
     };
     Ok(next)
 }
 
-fn reclaimed(job: &Job, until: Timestamp, now: Timestamp) -> Result<Transition, Refused> {
-    let State::Running {
-        phase,
-        cancel_requested_at,
-        ..
-    } = job.state
-    else {
-        return Err(Refused::Unfit(job.state.status()));
-    };
+fn reclaimed(
+    job: &Job,
+    fence: Fence,
+    lease_until: Timestamp,
+    now: Timestamp,
+) -> Result<Transition, Refused> {
+    let (phase, cancel_requested_at) = held(job, fence)?;
     let state = State::Running {
         phase,
-        lease_until: until,
+        lease_until,
         cancel_requested_at,
     };
     let mut next = step(job, state, now, "reclaimed", vec![]);
     next.job.fence = Fence(job.fence.0 + 1);
     Ok(next)
+}
+
+/// Back to the queue as if the attempt had not been: what it has cost is a little time.
+fn released(job: &Job, fence: Fence, now: Timestamp) -> Result<Transition, Refused> {
+    let (phase, cancelled_at) = held(job, fence)?;
+    if let Some(requested_at) = cancelled_at {
+        return Ok(cancelled(job, requested_at, now));
+    }
+    let state = State::Queued {
+        not_before: None,
+        reason: Some(Reason::Lost),
+    };
+    let effects = vec![Effect::Ready, Effect::DirectiveChanged];
+    let mut next = step(job, state, now, "released", effects);
+    next.detail = Some("no agent had been started yet".to_owned());
+    if phase != Phase::Fetching {
+        next.job.facts = unmade(job);
+    }
+    Ok(next)
+}
+
+fn expired(
+    job: &Job,
+    fence: Fence,
+    seen_until: Timestamp,
+    now: Timestamp,
+) -> Result<Transition, Refused> {
+    let (phase, cancelled_at) = held(job, fence)?;
+    if !matches!(job.state, State::Running { lease_until, .. } if lease_until == seen_until) {
+        return Err(Refused::Stale);
+    }
+    if let Some(requested_at) = cancelled_at {
+        return Ok(cancelled(job, requested_at, now));
+    }
+    let worker = job.worker.as_ref().map_or("its worker", |name| &name.0);
+    let seen = format!("{worker} was not heard of any more, in phase {phase}");
+    let mut next = lost(job, &seen, now);
+    if phase == Phase::Preparing {
+        next.job.facts = unmade(job);
+    }
+    Ok(next)
+}
+
+/// The facts of a job in whose workspace no agent has worked: there is nothing to keep in it. Until
+/// it is begun, the facts may still tell of the workspace of an earlier attempt.
+fn unmade(job: &Job) -> Facts {
+    Facts {
+        base_commit: None,
+        worktree_path: None,
+        ..job.facts.clone()
+    }
+}
+
+/// A run was lost: the job is tried again, unless too many were in a row.
+fn lost(job: &Job, seen: &str, now: Timestamp) -> Transition {
+    let run = LostRun::new(job.attempt, now, seen);
+    let detail = Some(run.to_string());
+    let mut lost_runs = job.lost_runs.clone();
+    lost_runs.push(run);
+    let mut next = if lost_runs.len() < LOST_RUNS_MAX {
+        let wait = lost::wait_after(lost_runs.len(), job.id);
+        let state = State::Queued {
+            not_before: Some(now.checked_add(wait).unwrap_or(now)),
+            reason: Some(Reason::Lost),
+        };
+        let effects = vec![Effect::Ready, Effect::DirectiveChanged];
+        step(job, state, now, "requeued", effects)
+    } else {
+        let state = State::Failed {
+            at: now,
+            reason: Reason::Poison,
+            error: lost::evidence(&lost_runs),
+        };
+        ended(job, state, now, "failed")
+    };
+    next.job.lost_runs = lost_runs;
+    next.detail = detail;
+    next
 }
 
 fn progressed(
@@ -180,19 +288,7 @@ fn progressed(
 
 fn cancel(job: &Job, now: Timestamp) -> Result<Transition, Refused> {
     match job.state {
-        State::Queued { .. } => {
-            let state = State::Cancelled {
-                at: now,
-                requested_at: now,
-            };
-            Ok(step(
-                job,
-                state,
-                now,
-                "cancelled",
-                vec![Effect::Callback, Effect::DirectiveChanged],
-            ))
-        }
+        State::Queued { .. } => Ok(cancelled(job, now, now)),
         State::Running {
             phase,
             lease_until,
@@ -228,65 +324,55 @@ fn finished(
     let (_, cancelled_at) = held(job, fence)?;
     // What is still at work matters more than that its end was asked for.
     let cancelled_at = cancelled_at.filter(|_| !ending.leaves_processes());
-    let (state, event, mut effects) = match (ending, cancelled_at) {
+    let mut next = match (ending, cancelled_at) {
         // What is delivered cannot be called back: the truth is that it completed.
-        (Ending::Completed, _) => (
-            State::Completed { at: now },
-            "completed",
-            vec![Effect::Callback],
-        ),
-        (_, Some(requested_at)) => (
-            State::Cancelled {
-                at: now,
-                requested_at,
-            },
-            "cancelled",
-            vec![Effect::Callback],
-        ),
-        (Ending::Cancelled, None) => (
-            State::Cancelled {
-                at: now,
-                requested_at: now,
-            },
-            "cancelled",
-            vec![Effect::Callback],
-        ),
-        (Ending::Failed { reason, error }, None) => (
-            State::Failed {
+        (Ending::Completed, _) => ended(job, State::Completed { at: now }, now, "completed"),
+        (_, Some(requested_at)) => cancelled(job, requested_at, now),
+        (Ending::Cancelled, None) => cancelled(job, now, now),
+        (Ending::Failed { reason, error }, None) => {
+            let detail = Some(format!("{reason}: {error}"));
+            let state = State::Failed {
                 at: now,
                 reason,
                 error,
-            },
-            "failed",
-            vec![Effect::Callback],
-        ),
-        (Ending::Parked { until, reason }, None) => {
-            let state = State::Queued {
-                not_before: Some(until),
-                reason: Some(reason),
             };
-            (state, "parked", vec![Effect::Ready])
+            let mut next = ended(job, state, now, "failed");
+            next.detail = detail;
+            next
         }
-        (Ending::Lost { .. }, None) if job.attempt < LOST_RUNS_MAX => {
-            let state = State::Queued {
-                not_before: None,
-                reason: Some(Reason::Lost),
-            };
-            (state, "requeued", vec![Effect::Ready])
-        }
-        (Ending::Lost { error }, None) => {
-            let state = State::Failed {
-                at: now,
-                reason: Reason::Lost,
-                error,
-            };
-            (state, "failed", vec![Effect::Callback])
-        }
+        (Ending::Parked { until, reason }, None) => parked(job, until, reason, now),
+        (Ending::Lost { error }, None) => lost(job, &error, now),
     };
-    effects.push(Effect::DirectiveChanged);
-    let mut next = step(job, state, now, event, effects);
     next.job.facts = next.job.facts.updated(facts);
     Ok(next)
+}
+
+fn parked(job: &Job, until: Timestamp, reason: Reason, now: Timestamp) -> Transition {
+    let state = State::Queued {
+        not_before: Some(until),
+        reason: Some(reason),
+    };
+    let effects = vec![Effect::Ready, Effect::DirectiveChanged];
+    let mut next = step(job, state, now, "parked", effects);
+    next.job.lost_runs = Vec::new();
+    next.detail = Some(format!("{reason} until {}", iso_millis(until)));
+    next
+}
+
+fn cancelled(job: &Job, requested_at: Timestamp, now: Timestamp) -> Transition {
+    let state = State::Cancelled {
+        at: now,
+        requested_at,
+    };
+    ended(job, state, now, "cancelled")
+}
+
+/// A change to a state that is final.
+fn ended(job: &Job, state: State, now: Timestamp, event: &'static str) -> Transition {
+    let effects = vec![Effect::Callback, Effect::DirectiveChanged];
+    let mut next = step(job, state, now, event, effects);
+    next.job.lost_runs = Vec::new();
+    next
 }
 
 /// Checks that the holder of `fence` holds the job; returns its phase and requested cancellation.
@@ -323,6 +409,7 @@ fn step(
         job,
         effects,
         event,
+        detail: None,
     }
 }
 
@@ -351,6 +438,8 @@ mod tests {
             version: 0,
             attempt: 0,
             fence: Fence(0),
+            worker: None,
+            lost_runs: Vec::new(),
             state: State::Queued {
                 not_before: None,
                 reason: None,
@@ -362,16 +451,15 @@ mod tests {
         }
     }
 
+    fn claim(lease_until: i64) -> Event {
+        Event::Claimed {
+            worker: WorkerId("w".into()),
+            lease_until: at(lease_until),
+        }
+    }
+
     fn running() -> Job {
-        apply(
-            &queued(),
-            Event::Claimed {
-                lease_until: at(40),
-            },
-            at(10),
-        )
-        .unwrap()
-        .job
+        apply(&queued(), claim(40), at(10)).unwrap().job
     }
 
     fn finish(job: &Job, ending: Ending) -> Result<Transition, Refused> {
@@ -395,13 +483,7 @@ mod tests {
             (1, Fence(1), Some(at(10)))
         );
         assert_eq!(
-            apply(
-                &job,
-                Event::Claimed {
-                    lease_until: at(50)
-                },
-                at(11)
-            ),
+            apply(&job, claim(50), at(11)),
             Err(Refused::Unfit(Status::Running))
         );
     }
@@ -413,8 +495,8 @@ mod tests {
             not_before: Some(at(100)),
             reason: Some(Reason::UsageLimit),
         };
-        assert!(apply(&job, Event::Claimed { lease_until: at(0) }, at(99)).is_err());
-        assert!(apply(&job, Event::Claimed { lease_until: at(0) }, at(100)).is_ok());
+        assert!(apply(&job, claim(0), at(99)).is_err());
+        assert!(apply(&job, claim(0), at(100)).is_ok());
     }
 
     #[test]
@@ -423,6 +505,7 @@ mod tests {
         let again = apply(
             &job,
             Event::Reclaimed {
+                fence: job.fence,
                 lease_until: at(60),
             },
             at(30),
@@ -491,39 +574,207 @@ mod tests {
         assert_eq!(finish(&ended, Ending::Completed), Err(Refused::Stale));
     }
 
-    #[test]
-    fn a_lost_run_is_tried_again_twice() {
-        let mut job = running();
-        for attempt in 1..3 {
-            assert_eq!(job.attempt, attempt);
-            job = finish(
-                &job,
-                Ending::Lost {
-                    error: "gone".into(),
-                },
-            )
-            .unwrap()
-            .job;
-            assert_eq!(job.state.status(), Status::Queued);
-            job = apply(
-                &job,
-                Event::Claimed {
-                    lease_until: at(99),
-                },
-                at(30),
-            )
-            .unwrap()
-            .job;
-        }
-        let ended = finish(
-            &job,
+    fn lose(job: &Job) -> Transition {
+        finish(
+            job,
             Ending::Lost {
                 error: "gone".into(),
             },
         )
-        .unwrap();
-        assert_eq!(ended.job.state.reason(), Some(Reason::Lost));
+        .unwrap()
+    }
+
+    /// Claims a waiting job as soon as it may be.
+    fn again(job: &Job) -> Job {
+        let State::Queued { not_before, .. } = job.state else {
+            panic!("{:?}", job.state);
+        };
+        let now = not_before.unwrap_or(at(30));
+        apply(job, claim(99), now).unwrap().job
+    }
+
+    #[test]
+    fn three_runs_lost_in_a_row_are_poison_and_the_error_names_them() {
+        let mut job = running();
+        for attempt in 1..3 {
+            assert_eq!(job.attempt, attempt);
+            job = lose(&job).job;
+            assert_eq!(job.state.reason(), Some(Reason::Lost));
+            let early = apply(&job, claim(99), at(20));
+            assert_eq!(early, Err(Refused::Unfit(Status::Queued)), "it waits a bit");
+            job = again(&job);
+        }
+        let ended = lose(&job);
+        let State::Failed { reason, error, .. } = &ended.job.state else {
+            panic!("{:?}", ended.job.state);
+        };
+        assert_eq!(*reason, Reason::Poison);
+        for attempt in ["attempt 1 at", "attempt 2 at", "attempt 3 at"] {
+            assert!(error.contains(attempt), "{error}");
+        }
         assert!(ended.effects.contains(&Effect::Callback));
+        assert!(ended.detail.unwrap().contains("gone"));
+    }
+
+    #[test]
+    fn a_run_that_ends_otherwise_ends_the_row_of_lost_ones() {
+        let job = again(&lose(&again(&lose(&running()).job)).job);
+        assert_eq!(job.lost_runs.len(), 2);
+        let ending = Ending::Parked {
+            until: at(50),
+            reason: Reason::UsageLimit,
+        };
+        let parked = finish(&job, ending).unwrap().job;
+        assert_eq!(parked.lost_runs, []);
+        let job = again(&lose(&again(&parked)).job);
+        assert_eq!(job.state.status(), Status::Running);
+    }
+
+    #[test]
+    fn attempts_themselves_are_not_counted() {
+        let mut job = running();
+        for _ in 0..10 {
+            let released = Event::Released { fence: job.fence };
+            job = apply(&job, released, at(20)).unwrap().job;
+            assert_eq!(job.lost_runs, []);
+            job = again(&job);
+        }
+        assert_eq!((job.attempt, job.fence), (11, Fence(11)));
+        assert_eq!(lose(&job).job.state.status(), Status::Queued);
+    }
+
+    fn expire(job: &Job, lease_until: i64) -> Result<Transition, Refused> {
+        let event = Event::LeaseExpired {
+            fence: job.fence,
+            lease_until: at(lease_until),
+        };
+        apply(job, event, at(90))
+    }
+
+    #[test]
+    fn a_lease_that_was_renewed_meanwhile_does_not_expire() {
+        let job = running();
+        assert_eq!(expire(&job, 39), Err(Refused::Stale));
+        let requeued = expire(&job, 40).unwrap();
+        assert_eq!(requeued.job.state.reason(), Some(Reason::Lost));
+        assert_eq!(requeued.job.lost_runs.len(), 1);
+        assert!(requeued.detail.unwrap().contains("w was not heard of"));
+        let late = Event::Finished {
+            fence: job.fence,
+            ending: Ending::Completed,
+            facts: Facts::default(),
+        };
+        assert_eq!(apply(&requeued.job, late, at(91)), Err(Refused::Stale));
+    }
+
+    #[test]
+    fn a_job_that_was_to_be_cancelled_does_not_come_back() {
+        let asked = apply(&running(), Event::CancelRequested, at(15))
+            .unwrap()
+            .job;
+        let released = Event::Released { fence: asked.fence };
+        for ended in [expire(&asked, 40), apply(&asked, released, at(90))] {
+            let ended = ended.unwrap();
+            assert_eq!(ended.job.state.status(), Status::Cancelled);
+            assert!(ended.effects.contains(&Effect::Callback));
+        }
+    }
+
+    /// One job in each state a job can be in.
+    fn every_state() -> Vec<Job> {
+        let running = running();
+        let asked = apply(&running, Event::CancelRequested, at(15)).unwrap().job;
+        let failed = Ending::Failed {
+            reason: Reason::Git,
+            error: "no".into(),
+        };
+        let mut parked = queued();
+        parked.state = State::Queued {
+            not_before: Some(at(500)),
+            reason: Some(Reason::Lost),
+        };
+        vec![
+            queued(),
+            parked,
+            finish(&running, Ending::Completed).unwrap().job,
+            finish(&running, failed).unwrap().job,
+            finish(&running, Ending::Cancelled).unwrap().job,
+            asked,
+            running,
+        ]
+    }
+
+    /// Every event, with the given proof.
+    fn every_event(fence: Fence) -> Vec<Event> {
+        let endings = [
+            Ending::Completed,
+            Ending::Cancelled,
+            Ending::Failed {
+                reason: Reason::Git,
+                error: "no".into(),
+            },
+            Ending::Parked {
+                until: at(60),
+                reason: Reason::UsageLimit,
+            },
+            Ending::Lost {
+                error: "gone".into(),
+            },
+        ];
+        let lease_until = at(40);
+        let facts = Facts::default();
+        let mut events = vec![
+            claim(70),
+            Event::CancelRequested,
+            Event::Reclaimed { fence, lease_until },
+            Event::Released { fence },
+            Event::LeaseExpired { fence, lease_until },
+            Event::Renewed { fence, lease_until },
+            Event::Progressed {
+                fence,
+                phase: Phase::Agent,
+                facts: facts.clone(),
+            },
+        ];
+        events.extend(endings.map(|ending| Event::Finished {
+            fence,
+            ending,
+            facts: facts.clone(),
+        }));
+        events
+    }
+
+    #[test]
+    fn every_event_in_every_state_is_refused_or_keeps_the_rules() {
+        for job in every_state() {
+            for stale in [true, false] {
+                let fence = Fence(job.fence.0 - u64::from(stale && job.fence.0 > 0));
+                let is_current = fence == job.fence && job.state.status() == Status::Running;
+                for event in every_event(fence) {
+                    let from_outside =
+                        matches!(event, Event::Claimed { .. } | Event::CancelRequested);
+                    let said = format!("{event:?} of {:?}", job.state);
+                    match apply(&job, event, at(45)) {
+                        Ok(next) => {
+                            assert!(from_outside || is_current, "{said}");
+                            assert!(!job.state.status().is_terminal(), "{said}");
+                            assert_eq!(next.job.version, job.version + 1, "{said}");
+                            assert!(next.job.fence >= job.fence, "{said}");
+                            let ended = next.job.state.ended_at().is_some();
+                            assert_eq!(next.effects.contains(&Effect::Callback), ended, "{said}");
+                            let waits = next.job.state.status() == Status::Queued;
+                            assert_eq!(next.effects.contains(&Effect::Ready), waits, "{said}");
+                            assert_eq!((&next.job.spec, next.job.id), (&job.spec, job.id));
+                        }
+                        Err(Refused::Stale) => assert!(!from_outside && !is_current, "{said}"),
+                        Err(Refused::Ended(status) | Refused::Unfit(status)) => {
+                            assert!(from_outside, "{said}");
+                            assert_eq!(status, job.state.status(), "{said}");
+                        }
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,13 +1,18 @@
 //! The one place that changes a job's state: applies an event, stores the result with its
 //! callback, and wakes whoever has to know.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use agent_domain::{
-    DeliveryId, Directive, Effect, Event, Job, JobId, Refused, State, Transition, apply,
+    DeliveryId, Directive, Effect, Ending, Event, Facts, Finding, Found, Job, JobId, Lease,
+    Refused, State, Timestamp, Transition, WorkerId, apply,
 };
 use agent_storage::{Change, JobWithClient, NewDelivery};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::leases::Expired;
 use crate::payload;
 
 /// How often a change is tried again when somebody else changed the job in between. Each round
@@ -69,18 +74,105 @@ impl Engine {
     }
 
     /// Takes up to `limit` ready jobs from the queue, in order.
-    pub(crate) async fn claim_ready(&self, limit: u32) -> Result<Vec<JobWithClient>, EngineError> {
+    pub(crate) async fn claim_ready(
+        &self,
+        worker: &WorkerId,
+        limit: u32,
+    ) -> Result<Vec<JobWithClient>, EngineError> {
         let now = self.inner.clock.now();
         let lease_until = self.lease_end(now);
+        let worker = worker.clone();
         let decide = move |job: &Job| {
-            let next = apply(job, Event::Claimed { lease_until }, now).ok()?;
-            Some(Change {
-                job: next.job,
-                event: next.event,
-                delivery: None,
-            })
+            let worker = worker.clone();
+            let event = Event::Claimed {
+                worker,
+                lease_until,
+            };
+            apply(job, event, now).ok().map(quiet)
         };
         Ok(self.inner.store.claim(limit, now, decide).await?)
+    }
+
+    /// Renews leases in one go, and returns those jobs whose lease is still valid.
+    pub(crate) async fn renew(
+        &self,
+        leases: &[Lease],
+        lease_until: Timestamp,
+    ) -> Result<Vec<Job>, EngineError> {
+        let now = self.inner.clock.now();
+        let fences = leases.iter().map(|lease| (lease.job, lease.fence));
+        self.change_each(fences, move |job, fence| {
+            let fence = *fence;
+            apply(job, Event::Renewed { fence, lease_until }, now).ok()
+        })
+        .await
+    }
+
+    /// Does what a worker's findings about the attempts it held call for, and returns the jobs
+    /// that were changed: queued again, or running on with a new fence.
+    pub(crate) async fn settle_some(
+        &self,
+        findings: Vec<Finding>,
+    ) -> Result<Vec<Job>, EngineError> {
+        let now = self.inner.clock.now();
+        let lease_until = self.lease_end(now);
+        let findings = findings
+            .into_iter()
+            .map(|finding| (finding.lease.job, finding));
+        self.change_each(findings, move |job, finding| {
+            settled(job, finding, lease_until, now)
+        })
+        .await
+    }
+
+    /// Gives jobs back to the queue whose workers have fallen silent.
+    pub(crate) async fn expire(&self, leases: Vec<Expired>) -> Result<(), EngineError> {
+        if leases.is_empty() {
+            return Ok(());
+        }
+        let now = self.inner.clock.now();
+        let leases = leases.into_iter().map(|lease| (lease.job, lease));
+        let changed = self.change_each(leases, move |job, lease| {
+            let event = Event::LeaseExpired {
+                fence: lease.fence,
+                lease_until: lease.until,
+            };
+            apply(job, event, now).ok()
+        });
+        for job in changed.await? {
+            tracing::warn!(job.id = %job.id, job.attempt, "lease expired; its worker is lost");
+        }
+        Ok(())
+    }
+
+    /// Applies to each job what `choose` makes of it, all in one transaction; goes on when the
+    /// caller is dropped, as [`Engine::change`] does.
+    async fn change_each<T: Send + 'static>(
+        &self,
+        jobs: impl Iterator<Item = (JobId, T)>,
+        choose: impl Fn(&Job, &T) -> Option<Transition> + Send + 'static,
+    ) -> Result<Vec<Job>, EngineError> {
+        let (ids, given): (Vec<_>, Vec<_>) = jobs.map(|(id, it)| (id, (id, it))).unzip();
+        let given: HashMap<JobId, T> = given.into_iter().collect();
+        let engine = self.clone();
+        let changing = self.spawn(async move {
+            let effects = Arc::new(Mutex::new(HashMap::new()));
+            let (deciding, noted) = (engine.clone(), Arc::clone(&effects));
+            let decide = move |job: &Job| {
+                let next = choose(job, given.get(&job.id)?)?;
+                let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+                noted.insert(job.id, next.effects.clone());
+                Some(deciding.with_delivery(next))
+            };
+            let changed = engine.inner.store.change_each(ids, decide).await?;
+            let effects = effects.lock().unwrap_or_else(PoisonError::into_inner);
+            for job in &changed {
+                engine.inner.leases.heard(job);
+                engine.after(job, effects.get(&job.id).map_or(&[], Vec::as_slice));
+            }
+            Ok(changed)
+        });
+        changing.await.unwrap_or(Err(EngineError::Interrupted))
     }
 
     fn with_delivery(&self, next: Transition) -> Change {
@@ -98,9 +190,8 @@ impl Engine {
                 due_at: next.job.updated_at,
             });
         Change {
-            job: next.job,
-            event: next.event,
             delivery,
+            ..quiet(next)
         }
     }
 
@@ -125,6 +216,44 @@ impl Engine {
             }
         }
     }
+}
+
+/// What is to be stored of a transition that owes nobody a callback.
+fn quiet(next: Transition) -> Change {
+    Change {
+        job: next.job,
+        event: next.event,
+        detail: next.detail,
+        delivery: None,
+    }
+}
+
+/// What a finding makes of a job. What would end with it is given back to the worker instead, which
+/// ends it in the usual way: it keeps unfinished work, and cleans up.
+fn settled(
+    job: &Job,
+    finding: &Finding,
+    lease_until: Timestamp,
+    now: Timestamp,
+) -> Option<Transition> {
+    let fence = finding.lease.fence;
+    let reclaimed = Event::Reclaimed { fence, lease_until };
+    let event = match &finding.found {
+        Found::Unstarted => Event::Released { fence },
+        Found::Kept => reclaimed.clone(),
+        Found::Lost { seen } => Event::Finished {
+            fence,
+            ending: Ending::Lost {
+                error: seen.clone(),
+            },
+            facts: Facts::default(),
+        },
+    };
+    let next = apply(job, event, now).ok()?;
+    if next.job.state.ended_at().is_none() {
+        return Some(next);
+    }
+    apply(job, reclaimed, now).ok()
 }
 
 impl From<EngineError> for ChangeError {

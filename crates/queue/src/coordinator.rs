@@ -1,10 +1,12 @@
 //! The engine as the coordinator of the workers in its own process.
 
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use agent_domain::{
     AgentHealth, Assignment, BoxFuture, Coordinator, CoordinatorError, Directive, Event, Facts,
-    JobId, Lease, Phase, Refused, Report, State, Timestamp, WorkerId,
+    Fence, Finding, Holding, JobId, Lease, Phase, Refused, Report, State, Timestamp, WorkerId,
 };
 use agent_storage::JobWithClient;
 
@@ -12,7 +14,70 @@ use crate::change::ChangeError;
 use crate::engine::Engine;
 use crate::error::EngineError;
 
+/// How many attempts are settled in one transaction, for a bound on how long it holds up other
+/// writes.
+const SETTLED_TOGETHER: usize = 1_000;
+
 impl Coordinator for Engine {
+    fn held<'a>(
+        &'a self,
+        worker: &'a WorkerId,
+    ) -> BoxFuture<'a, Result<Vec<Holding>, CoordinatorError>> {
+        Box::pin(async move {
+            let rows = self.inner.store.held().await;
+            let rows = rows.map_err(|error| unavailable(error.into()))?;
+            // Those without a name were taken when there was only one worker.
+            let own = rows
+                .into_iter()
+                .filter(|row| row.worker.as_ref().is_none_or(|name| name == worker));
+            let holding = |row: agent_storage::HeldJob| Holding {
+                lease: self.lease(row.id, row.attempt, row.fence),
+                phase: row.phase,
+            };
+            Ok(own.map(holding).collect())
+        })
+    }
+
+    fn settle<'a>(
+        &'a self,
+        _worker: &'a WorkerId,
+        findings: Vec<Finding>,
+    ) -> BoxFuture<'a, Result<Vec<Lease>, CoordinatorError>> {
+        Box::pin(async move {
+            let mut leases = Vec::new();
+            // What goes back to the queue goes to its front: the last one first.
+            let mut findings = findings.into_iter().rev().peekable();
+            while findings.peek().is_some() {
+                let some: Vec<_> = findings.by_ref().take(SETTLED_TOGETHER).collect();
+                let count = some.len();
+                let changed = self.settle_some(some).await.map_err(unavailable)?;
+                let kept = changed
+                    .iter()
+                    .filter(|job| matches!(job.state, State::Running { .. }))
+                    .map(|job| self.lease(job.id, job.attempt, job.fence));
+                leases.extend(kept);
+                self.note_settled(count);
+            }
+            Ok(leases)
+        })
+    }
+
+    fn take_up<'a>(
+        &'a self,
+        lease: &'a Lease,
+    ) -> BoxFuture<'a, Result<Assignment, CoordinatorError>> {
+        Box::pin(async move {
+            let found = self.inner.store.job(lease.job).await;
+            let found = found.map_err(|error| unavailable(error.into()))?;
+            let current = |found: &JobWithClient| {
+                found.job.fence == lease.fence && matches!(found.job.state, State::Running { .. })
+            };
+            let found = found.filter(current);
+            let found = found.ok_or(CoordinatorError::Stale(lease.job))?;
+            Ok(self.assignment(found, true))
+        })
+    }
+
     fn claim<'a>(
         &'a self,
         worker: &'a WorkerId,
@@ -27,18 +92,25 @@ impl Coordinator for Engine {
 
     fn heartbeat<'a>(
         &'a self,
-        lease: &'a Lease,
-    ) -> BoxFuture<'a, Result<Timestamp, CoordinatorError>> {
+        leases: &'a [Lease],
+    ) -> BoxFuture<'a, Result<Vec<JobId>, CoordinatorError>> {
         Box::pin(async move {
             let lease_until = self.lease_end(self.inner.clock.now());
-            let event = Event::Renewed {
-                fence: lease.fence,
-                lease_until,
+            let renewing = self.renew(leases, lease_until);
+            let limit = self.inner.config.lease.margin();
+            let renewed = match tokio::time::timeout(limit, renewing).await {
+                Ok(Ok(renewed)) => renewed,
+                // Nobody else can be given what cannot be written: while storage is away a lease
+                // lives on in memory, so that a full disk ends no agent.
+                _ if self.inner.leases.keep(leases) => return Ok(Vec::new()),
+                Ok(Err(error)) => return Err(unavailable(error)),
+                Err(_) => return Err(unavailable(EngineError::Interrupted)),
             };
-            self.change(lease.job, event)
-                .await
-                .map_err(|error| told(lease, error))?;
-            Ok(lease_until)
+            let valid: HashSet<JobId> = renewed.iter().map(|job| job.id).collect();
+            let all = leases.iter().map(|lease| lease.job);
+            let stale: Vec<JobId> = all.filter(|job| !valid.contains(job)).collect();
+            self.count_stale(stale.len());
+            Ok(stale)
         })
     }
 
@@ -81,7 +153,7 @@ impl Coordinator for Engine {
             };
             self.change(lease.job, event)
                 .await
-                .map_err(|error| told(lease, error))?;
+                .map_err(|error| self.told(lease, error))?;
             self.inner.signals.touch(lease.job);
             Ok(())
         })
@@ -106,7 +178,7 @@ impl Coordinator for Engine {
             };
             self.change(lease.job, event)
                 .await
-                .map_err(|error| told(lease, error))?;
+                .map_err(|error| self.told(lease, error))?;
             Ok(())
         })
     }
@@ -123,8 +195,36 @@ impl Coordinator for Engine {
 
 impl Engine {
     pub(crate) fn lease_end(&self, now: Timestamp) -> Timestamp {
-        now.checked_add(self.inner.config.lease)
+        now.checked_add(self.inner.config.lease.lasts())
             .unwrap_or(Timestamp::MAX)
+    }
+
+    fn lease(&self, job: JobId, attempt: u32, fence: Fence) -> Lease {
+        Lease {
+            job,
+            attempt,
+            fence,
+            terms: self.inner.config.lease,
+        }
+    }
+
+    fn count_stale(&self, writes: usize) {
+        let writes = u64::try_from(writes).unwrap_or(u64::MAX);
+        self.inner.stale_writes.fetch_add(writes, Ordering::Relaxed);
+    }
+
+    /// What a worker is told when its write was not made.
+    fn told(&self, lease: &Lease, error: ChangeError) -> CoordinatorError {
+        match error {
+            ChangeError::Refused(Refused::Stale | Refused::Ended(_) | Refused::Unfit(_))
+            | ChangeError::Engine(EngineError::JobNotFound) => {
+                self.count_stale(1);
+                let Lease { job, attempt, .. } = lease;
+                tracing::warn!(job.id = %job, attempt, "a write under a stale lease was refused");
+                CoordinatorError::Stale(*job)
+            }
+            ChangeError::Engine(error) => unavailable(error),
+        }
     }
 
     async fn claim_first(
@@ -137,11 +237,16 @@ impl Engine {
             let ready = self.inner.ready.notified();
             tokio::pin!(ready);
             ready.as_mut().enable();
-            if free > 0 && !self.is_draining() {
-                let claimed = self.claim_now(free).await?;
+            if free > 0 && !self.is_draining() && self.admit().is_ok() {
+                let limit = u32::try_from(free).unwrap_or(u32::MAX);
+                let claimed = self.claim_ready(worker, limit).await.map_err(unavailable)?;
+                for found in &claimed {
+                    self.inner.leases.heard(&found.job);
+                }
                 if !claimed.is_empty() {
                     tracing::debug!(worker.id = %worker, jobs = claimed.len(), "jobs claimed");
-                    return Ok(claimed);
+                    let assignment = |found| self.assignment(found, false);
+                    return Ok(claimed.into_iter().map(assignment).collect());
                 }
             }
             tokio::select! {
@@ -151,62 +256,17 @@ impl Engine {
         }
     }
 
-    async fn claim_now(&self, free: usize) -> Result<Vec<Assignment>, CoordinatorError> {
-        let mut taken = Vec::new();
-        while taken.len() < free {
-            let Some(id) = self.next_interrupted() else {
-                break;
-            };
-            if let Some(found) = self.reclaim(id).await? {
-                taken.push(self.assignment(found, true));
-            }
-        }
-        let left = u32::try_from(free - taken.len()).unwrap_or(u32::MAX);
-        if left > 0 && self.admit().is_ok() {
-            let ready = self.claim_ready(left).await.map_err(unavailable)?;
-            taken.extend(ready.into_iter().map(|found| self.assignment(found, false)));
-        }
-        Ok(taken)
+    fn note_settled(&self, jobs: usize) {
+        let left = |unsettled: usize| Some(unsettled.saturating_sub(jobs));
+        let unsettled = &self.inner.unsettled;
+        unsettled
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left)
+            .ok();
     }
 
-    /// How many jobs that an earlier server had begun are still to be taken up again.
+    /// How many jobs that an earlier server had begun are not settled yet.
     pub(crate) fn unsettled(&self) -> usize {
-        self.inner
-            .interrupted
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .len()
-    }
-
-    fn next_interrupted(&self) -> Option<JobId> {
-        let mut left = self
-            .inner
-            .interrupted
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        left.pop_front()
-    }
-
-    async fn reclaim(&self, id: JobId) -> Result<Option<JobWithClient>, CoordinatorError> {
-        let lease_until = self.lease_end(self.inner.clock.now());
-        match self.change(id, Event::Reclaimed { lease_until }).await {
-            Ok(_) => self
-                .inner
-                .store
-                .job(id)
-                .await
-                .map_err(|error| unavailable(error.into())),
-            Err(ChangeError::Refused(_)) => Ok(None),
-            Err(ChangeError::Engine(error)) => {
-                let mut left = self
-                    .inner
-                    .interrupted
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
-                left.push_back(id);
-                Err(unavailable(error))
-            }
-        }
+        self.inner.unsettled.load(Ordering::Relaxed)
     }
 
     /// Waits until the next parked job may start; for ever when none is parked.
@@ -225,18 +285,11 @@ impl Engine {
 
     fn assignment(&self, found: JobWithClient, resumed: bool) -> Assignment {
         let JobWithClient { job, client } = found;
-        let (until, resume_from) = match job.state {
-            State::Running {
-                phase, lease_until, ..
-            } => (lease_until, resumed.then_some(phase)),
-            _ => (job.updated_at, None),
+        let resume_from = match job.state {
+            State::Running { phase, .. } => resumed.then_some(phase),
+            _ => None,
         };
-        let lease = Lease {
-            job: job.id,
-            attempt: job.attempt,
-            fence: job.fence,
-            until,
-        };
+        let lease = self.lease(job.id, job.attempt, job.fence);
         Assignment {
             lease,
             repo: client.repo,
@@ -247,7 +300,7 @@ impl Engine {
             os_feature_id: job.spec.os_feature_id,
             options: job.spec.options.or(&client.options),
             trusted: client.trusted,
-            facts: if resumed { job.facts } else { Facts::default() },
+            facts: job.facts,
             resume_from,
             log: self.log_path(job.id, job.attempt),
         }
@@ -276,14 +329,6 @@ impl Engine {
                 Err(CoordinatorError::Stale(lease.job))
             }
         }
-    }
-}
-
-fn told(lease: &Lease, error: ChangeError) -> CoordinatorError {
-    match error {
-        ChangeError::Refused(Refused::Stale | Refused::Ended(_) | Refused::Unfit(_))
-        | ChangeError::Engine(EngineError::JobNotFound) => CoordinatorError::Stale(lease.job),
-        ChangeError::Engine(error) => unavailable(error),
     }
 }
 

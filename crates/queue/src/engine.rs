@@ -1,13 +1,12 @@
 //! The engine's parts, and how it starts and stops.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agent_domain::{
-    AgentHealth, Clock, Ending, Ids, JobId, Mirrors, Reason, TranscriptReader, Watermark,
+    AgentHealth, Clock, Ending, Ids, LeaseTerms, Mirrors, Reason, TranscriptReader, Watermark,
 };
 use agent_storage::Store;
 use agent_webhook::{Cidr, Sender};
@@ -19,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::disk::{Disk, DiskConfig};
 use crate::error::EngineError;
+use crate::leases::Leases;
 use crate::readiness::Probe;
 use crate::signals::Signals;
 
@@ -29,8 +29,8 @@ pub struct EngineConfig {
     pub max_concurrent: u32,
     /// Where attempts' logs are, `<logs_dir>/<job>/<attempt>.log`.
     pub logs_dir: PathBuf,
-    /// How long a lease lasts unless renewed.
-    pub lease: Duration,
+    /// How long leases last.
+    pub lease: LeaseTerms,
     /// How long creating a client waits for its clone.
     pub clone_wait: Duration,
     /// How long cancelling a running job waits for its end.
@@ -51,7 +51,7 @@ impl EngineConfig {
         Self {
             max_concurrent: 2,
             logs_dir,
-            lease: Duration::from_secs(30),
+            lease: LeaseTerms::DEFAULT,
             clone_wait: Duration::from_secs(30),
             cancel_wait: Duration::from_mins(1),
             callback_allow: Vec::new(),
@@ -97,8 +97,12 @@ pub(crate) struct Inner {
     pub(crate) ready: Notify,
     /// Wakes the outbox.
     pub(crate) outbox: Notify,
-    /// Jobs that were running when the engine started, to be taken up again.
-    pub(crate) interrupted: Mutex<VecDeque<JobId>>,
+    /// When each lease was last heard of.
+    pub(crate) leases: Leases,
+    /// Jobs that an earlier server had begun and that are not settled yet.
+    pub(crate) unsettled: AtomicUsize,
+    /// Writes that were refused because their lease was not valid any more.
+    pub(crate) stale_writes: AtomicU64,
     pub(crate) agent: Mutex<AgentSeen>,
     pub(crate) disk: Disk,
     pub(crate) probe: Probe,
@@ -121,17 +125,15 @@ pub(crate) struct AgentSeen {
 }
 
 impl Engine {
-    /// Reads what was running when the last server stopped, and starts the background loops.
+    /// Starts the background loops. What was running when the last server stopped is settled by
+    /// the workers that held it, see [`agent_domain::Coordinator::held`].
     ///
     /// Must be called inside a tokio runtime.
     pub async fn start(parts: EngineParts) -> Result<Self, EngineError> {
-        let interrupted = parts
-            .store
-            .running()
-            .await?
-            .iter()
-            .map(|job| job.id)
-            .collect();
+        let running = parts.store.counts().await?.running;
+        if running > 0 {
+            tracing::info!(jobs = running, "running when the last server stopped");
+        }
         let inner = Inner {
             disk: Disk::new(parts.config.disk.clone()),
             probe: Probe::default(),
@@ -145,7 +147,9 @@ impl Engine {
             signals: Signals::default(),
             ready: Notify::new(),
             outbox: Notify::new(),
-            interrupted: Mutex::new(interrupted),
+            leases: Leases::default(),
+            unsettled: AtomicUsize::new(usize::try_from(running).unwrap_or(usize::MAX)),
+            stale_writes: AtomicU64::new(0),
             agent: Mutex::default(),
             draining: AtomicBool::new(false),
             stop: CancellationToken::new(),

@@ -12,6 +12,7 @@ mod coordinator;
 mod disk;
 mod engine;
 mod error;
+mod leases;
 mod log;
 mod loops;
 mod messages;

@@ -5,12 +5,14 @@
 //! |---|---|---|---|
 //! | `disk::watch` | 1 s | nothing else | looks at what is free, and keeps only the answer |
 //! | `outbox::relay` | 30 s | a job that ends, a try that is done, the next due time | reads what is due; a delivery under way is not begun twice; its id never changes |
+//! | `leases::reap` | 5 s | the end of the next lease | only a lease that nobody has renewed since it was seen is ended |
 
 use crate::engine::Engine;
-use crate::{disk, outbox};
+use crate::{disk, leases, outbox};
 
 /// Starts every loop.
 pub(crate) fn spawn(engine: &Engine) {
     engine.spawn(disk::watch(engine.clone()));
     engine.spawn(outbox::relay(engine.clone()));
+    engine.spawn(leases::reap(engine.clone()));
 }

@@ -1,5 +1,7 @@
 //! Reads.
 
+use std::sync::atomic::Ordering;
+
 use agent_domain::JobId;
 use agent_storage::{DeliveryLog, HistoryEntry, JobFilter, JobPage, JobWithClient, QueueView};
 
@@ -52,6 +54,7 @@ impl Engine {
             ready: counts.ready,
             parked: counts.parked,
             max_concurrent: self.inner.config.max_concurrent,
+            stale_writes: self.inner.stale_writes.load(Ordering::Relaxed),
             agent: self.agent_seen(),
             draining: self.is_draining(),
             volumes: self.inner.disk.volumes(),

@@ -148,6 +148,8 @@ impl Engine {
             version: 0,
             attempt: 0,
             fence: Fence(0),
+            worker: None,
+            lost_runs: Vec::new(),
             state: State::Queued {
                 not_before: None,
                 reason: None,

@@ -108,6 +108,8 @@ pub struct Health {
     pub parked: u64,
     /// Slots.
     pub max_concurrent: u32,
+    /// Writes refused since the start because their lease was not valid any more.
+    pub stale_writes: u64,
     /// The CLI and its login, as last seen.
     pub agent: AgentHealth,
     /// Whether the server is about to stop and takes no new work.

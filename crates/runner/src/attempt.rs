@@ -13,13 +13,15 @@ use std::time::Duration;
 use agent_domain::JobId;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
+use rustix::process::Signal;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use crate::cgroup::Groups;
 use crate::limits::Limits;
 use crate::processes::{self, Process};
-use crate::record::{self, ExitRecord, SupervisorRecord};
+use crate::record::{self, ExitRecord, ProcessId, SupervisorRecord};
+use crate::survey::Surveyed;
 use crate::tree::Tree;
 use crate::{Ladder, RunnerError};
 
@@ -52,6 +54,16 @@ pub(crate) enum Found {
     /// The supervisor has ended without a record; of its tree only the processes with these
     /// numbers are left, which cannot be ended.
     Lost(Vec<u32>),
+}
+
+/// By what the processes of an attempt are known, beside their mark.
+pub(crate) struct Traces {
+    /// Some of them.
+    pub(crate) known: Vec<ProcessId>,
+    /// What is in these.
+    pub(crate) groups: Groups,
+    /// How long their ending may take.
+    patience: Duration,
 }
 
 enum Held {
@@ -179,23 +191,66 @@ impl Attempt {
 
     /// Ends what a supervisor has left behind, and returns what cannot be ended.
     async fn end_orphans(&self) -> Result<Vec<u32>, RunnerError> {
-        let mut known = Vec::new();
-        let mut patience = Ladder::default().patience;
-        // Where the record cannot be read, they have the same name.
-        let mut groups = Groups::choose(&self.name, &Limits::EACH);
-        if let Some(record) = self.record() {
-            if record.boot != processes::boot() {
-                return Ok(Vec::new());
-            }
-            known.extend(record.agent);
-            known.extend(record.strays);
-            (groups, patience) = (record.groups, record.patience);
-        }
-        let mut tree = Tree::orphaned(groups, self.name.clone(), &known);
-        let left = tree.end(patience, || None).await;
+        let Some(traces) = self.traces() else {
+            return Ok(Vec::new());
+        };
+        let mut tree = Tree::orphaned(traces.groups, self.name.clone(), &traces.known);
+        let left = tree.end(traces.patience, || None).await;
         let left = left.map_err(RunnerError::io("cannot list the processes"))?;
         tree.groups().remove();
         Ok(left.iter().filter_map(Process::number).collect())
+    }
+
+    /// What can be told at a glance, without asking a supervisor and without ending anything.
+    /// Of an attempt that is [`Surveyed::Lost`], processes may be left.
+    pub(crate) fn glance(&self) -> Result<Surveyed, RunnerError> {
+        let held = self
+            .hold()
+            .map_err(RunnerError::io("cannot take the lock"))?;
+        Ok(match held {
+            Held::Gone => Surveyed::NeverStarted,
+            Held::Busy => Surveyed::Living,
+            // Whoever held the lock is gone, so nothing changes any more.
+            Held::Free(_lock) if self.exit()?.is_some() => Surveyed::Ended,
+            Held::Free(_lock) if self.was_started() => Surveyed::Lost {
+                rebooted: self
+                    .record()
+                    .is_some_and(|record| record.boot != processes::boot()),
+            },
+            Held::Free(_lock) => {
+                self.remove()?;
+                Surveyed::NeverStarted
+            }
+        })
+    }
+
+    /// Kills the supervisor itself, if it is the one of the record.
+    pub(crate) fn kill_supervisor(&self) {
+        if let Some(record) = self.record()
+            && record.boot == processes::boot()
+        {
+            processes::signal(record.supervisor, Signal::KILL);
+        }
+    }
+
+    /// By what the processes of this attempt are known, should its supervisor be gone; nothing
+    /// when the machine was started anew since.
+    pub(crate) fn traces(&self) -> Option<Traces> {
+        let mut traces = Traces {
+            known: Vec::new(),
+            // Where the record cannot be read, they have the same name.
+            groups: Groups::choose(&self.name, &Limits::EACH),
+            patience: Ladder::default().patience,
+        };
+        if let Some(record) = self.record() {
+            if record.boot != processes::boot() {
+                return None;
+            }
+            traces.known.extend(record.agent);
+            traces.known.extend(record.strays);
+            (traces.groups, traces.patience) = (record.groups, record.patience);
+        }
+        Some(traces)
     }
 
     /// Waits until nobody holds the attempt.
@@ -228,7 +283,7 @@ impl Attempt {
         record::read(&self.folder, SUPERVISOR).ok().flatten()
     }
 
-    fn exit(&self) -> Result<Option<ExitRecord>, RunnerError> {
+    pub(crate) fn exit(&self) -> Result<Option<ExitRecord>, RunnerError> {
         record::read(&self.folder, EXIT).map_err(RunnerError::io("cannot read the exit record"))
     }
 

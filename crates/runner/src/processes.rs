@@ -55,7 +55,12 @@ pub(crate) fn own_group() -> io::Result<i32> {
 
 /// Whether a process was started with `mark` in its environment, as far as that can be seen.
 pub(crate) fn is_marked(pid: i32, mark: &str) -> bool {
-    system::is_marked(pid, mark)
+    system::mark_of(pid).is_some_and(|found| found == mark)
+}
+
+/// What a process was started with as its mark, as far as that can be seen.
+pub(crate) fn mark_of(pid: i32) -> Option<String> {
+    system::mark_of(pid)
 }
 
 /// Names the present start of the machine; the same text means that process numbers from an

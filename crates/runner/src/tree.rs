@@ -20,7 +20,7 @@ const STOP_WITHIN: Duration = Duration::from_millis(20);
 /// Most children collected in one go: what dies faster than that must be killed meanwhile.
 const REAP_MAX: usize = 1024;
 /// Looks in a row that must find nothing where there is no better proof.
-const EMPTY_LOOKS: u32 = 3;
+pub(crate) const EMPTY_LOOKS: u32 = 3;
 
 /// A set of processes that grows: what descends from a root, or was once seen to.
 #[derive(Debug, Default)]

@@ -1,7 +1,8 @@
 //! The line of ready jobs: who becomes ready when, and who is taken first.
 //!
-//! A parked job whose time has come is promoted: it gets the last place in the line, and from then
-//! on it is found, counted and claimed as any ready job. Its content stays as it is, so a change
+//! A parked job whose time has come is promoted: it gets the last place in the line, or the first
+//! if it comes back from a run that was lost, and from then on it is found, counted and claimed as
+//! any ready job. Its content stays as it is, so a change
 //! somebody has in hand for it still fits.
 
 use agent_domain::{Job, Timestamp};
@@ -19,8 +20,13 @@ pub(crate) const DUE: &str = "
 
 pub(crate) const PROMOTE: &str = "
     UPDATE jobs
-    SET ready_seq = (SELECT coalesce(max(ready_seq), 0) + 1 FROM jobs INDEXED BY jobs_ready
-                     WHERE ready_seq > 0)
+    SET ready_seq = CASE WHEN reason = 'lost' THEN
+        (SELECT coalesce(min(ready_seq), 1099511627776) - 1 FROM jobs INDEXED BY jobs_ready
+         WHERE ready_seq > 0)
+    ELSE
+        (SELECT coalesce(max(ready_seq), 1099511627776) + 1 FROM jobs INDEXED BY jobs_ready
+         WHERE ready_seq > 0)
+    END
     WHERE seq = ?1";
 
 pub(crate) const NEXT_READY: &str = "

@@ -9,46 +9,51 @@ use crate::{
     lists, outbox, sql,
 };
 
-/// Values 1 to 27 are those of [`rows::changing`], the rest those of [`rows::fixed`]. A ready job
+/// Values 1 to 29 are those of [`rows::changing`], the rest those of [`rows::fixed`]. A ready job
 /// gets the last place in the line: one more than any ready job has.
 pub(crate) const INSERT: &str = "
     INSERT INTO jobs (
         version, attempt, fence, status, ready_seq, not_before, reason, phase, lease_until,
         cancel_requested_at, ended_at, error, base_commit, head_commit, saved_ref, worktree_path,
         exit_code, pr_number, pr_url, files_changed, session_id, model, cli_version, num_turns,
-        cost_usd, started_at, updated_at,
+        cost_usd, started_at, updated_at, worker, lost_runs,
         id, client_id, branch, title, os_feature_id, callback_url, wanted_model, permission_mode,
         timeout_us, idle_timeout_us, retry_of, created_at)
     VALUES (?1, ?2, ?3, ?4,
         CASE WHEN ?5 THEN
-            (SELECT coalesce(max(ready_seq), 0) + 1 FROM jobs INDEXED BY jobs_ready
+            (SELECT coalesce(max(ready_seq), 1099511627776) + 1 FROM jobs INDEXED BY jobs_ready
              WHERE ready_seq > 0)
         END,
         ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24,
-        ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39)";
+        ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41)";
 
-/// Values 1 to 27 are those of [`rows::changing`]. A job that was ready already keeps its place.
+/// Values 1 to 29 are those of [`rows::changing`]. A job that was ready already keeps its place;
+/// one whose run was lost has had its turn and gets the first.
 pub(crate) const UPDATE: &str = "
     UPDATE jobs
     SET version = ?1, attempt = ?2, fence = ?3, status = ?4,
         ready_seq = CASE WHEN ?5 THEN
-            coalesce(ready_seq,
-                (SELECT coalesce(max(ready_seq), 0) + 1 FROM jobs INDEXED BY jobs_ready
-                 WHERE ready_seq > 0))
+            coalesce(ready_seq, CASE WHEN ?7 = 'lost' THEN
+                (SELECT coalesce(min(ready_seq), 1099511627776) - 1 FROM jobs INDEXED BY jobs_ready
+                 WHERE ready_seq > 0)
+            ELSE
+                (SELECT coalesce(max(ready_seq), 1099511627776) + 1 FROM jobs INDEXED BY jobs_ready
+                 WHERE ready_seq > 0)
+            END)
         END,
         not_before = ?6, reason = ?7, phase = ?8, lease_until = ?9, cancel_requested_at = ?10,
         ended_at = ?11, error = ?12, base_commit = ?13, head_commit = ?14, saved_ref = ?15,
         worktree_path = ?16, exit_code = ?17, pr_number = ?18, pr_url = ?19, files_changed = ?20,
         session_id = ?21, model = ?22, cli_version = ?23, num_turns = ?24, cost_usd = ?25,
-        started_at = ?26, updated_at = ?27
-    WHERE id = ?28 AND version = ?29
+        started_at = ?26, updated_at = ?27, worker = ?28, lost_runs = ?29
+    WHERE id = ?30 AND version = ?31
     RETURNING seq";
 
 pub(crate) const INSERT_PROMPT: &str = "INSERT INTO job_prompts (job_seq, prompt) VALUES (?1, ?2)";
 
 pub(crate) const INSERT_HISTORY: &str = "
-    INSERT INTO job_history (job_seq, version, at, event, status, attempt)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    INSERT INTO job_history (job_seq, version, at, event, status, attempt, detail)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 pub(crate) const BRANCH_HOLDER: &str = "
     SELECT id FROM jobs INDEXED BY jobs_branch
@@ -65,19 +70,8 @@ pub(crate) const BY_ID: &str = concat!(
       WHERE j.id = ?1"
 );
 
-pub(crate) const RUNNING: &str = concat!(
-    "SELECT ",
-    job_columns!(),
-    ", ",
-    client_columns!(),
-    " FROM jobs j INDEXED BY jobs_status
-      CROSS JOIN job_prompts p ON p.job_seq = j.seq
-      CROSS JOIN clients c ON c.id = j.client_id
-      WHERE j.status = 'running' ORDER BY j.seq"
-);
-
 pub(crate) const HISTORY: &str = "
-    SELECT h.at, h.event, h.status, h.attempt
+    SELECT h.at, h.event, h.status, h.attempt, h.detail
     FROM jobs j CROSS JOIN job_history h ON h.job_seq = j.seq
     WHERE j.id = ?1 ORDER BY h.version";
 
@@ -102,12 +96,6 @@ impl Store {
         self.read(move |conn| find(conn, id)).await
     }
 
-    /// Returns every running job, in the order in which they were accepted.
-    pub async fn running(&self) -> Result<Vec<Job>, StoreError> {
-        self.read(|conn| sql::all(conn, RUNNING, [], |row| Ok(rows::job_with_client(row)?.job)))
-            .await
-    }
-
     /// Returns what happened to a job, oldest first; nothing for a job that does not exist.
     pub async fn history(&self, id: JobId) -> Result<Vec<HistoryEntry>, StoreError> {
         self.read(move |conn| {
@@ -118,6 +106,7 @@ impl Store {
                     event: columns.take()?,
                     status: columns.parsed()?,
                     attempt: columns.whole()?,
+                    detail: columns.take()?,
                 })
             })
         })
@@ -147,7 +136,7 @@ fn create(conn: &Connection, new: NewJob) -> Result<CreatedJob, StoreError> {
     sql::run(conn, INSERT, params_from_iter(values))?;
     let seq = conn.last_insert_rowid();
     sql::run(conn, INSERT_PROMPT, params![seq, &*job.spec.prompt])?;
-    record(conn, seq, &job, "created")?;
+    record(conn, seq, &job, "created", None)?;
     Ok(CreatedJob {
         client_id: job.client_id,
         position: lists::ready(conn)?,
@@ -190,7 +179,7 @@ pub(crate) fn commit(conn: &Connection, change: &Change) -> Result<bool, StoreEr
         return Ok(false);
     };
     if change.event != "renewed" {
-        record(conn, seq, job, change.event)?;
+        record(conn, seq, job, change.event, change.detail.as_deref())?;
     }
     if let Some(delivery) = &change.delivery {
         outbox::insert(conn, seq, job.updated_at, delivery)?;
@@ -198,7 +187,13 @@ pub(crate) fn commit(conn: &Connection, change: &Change) -> Result<bool, StoreEr
     Ok(true)
 }
 
-fn record(conn: &Connection, seq: i64, job: &Job, event: &str) -> Result<(), StoreError> {
+fn record(
+    conn: &Connection,
+    seq: i64,
+    job: &Job,
+    event: &str,
+    detail: Option<&str>,
+) -> Result<(), StoreError> {
     let params = [
         rows::int(seq),
         rows::whole(job.version)?,
@@ -206,6 +201,7 @@ fn record(conn: &Connection, seq: i64, job: &Job, event: &str) -> Result<(), Sto
         rows::text(event),
         rows::text(job.state.status().as_str()),
         rows::int(i64::from(job.attempt)),
+        rows::option(detail, rows::text),
     ];
     sql::run(conn, INSERT_HISTORY, params)?;
     Ok(())

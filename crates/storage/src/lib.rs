@@ -7,6 +7,7 @@
 mod claim;
 mod clients;
 mod error;
+mod holding;
 mod jobs;
 mod lists;
 mod open;

@@ -13,6 +13,7 @@ use crate::StoreError;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0001_jobs.sql"),
     include_str!("../../../migrations/sqlite/0002_trusted_clients.sql"),
+    include_str!("../../../migrations/sqlite/0003_lost_runs.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

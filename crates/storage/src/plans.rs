@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, StatementStatus};
 
-use crate::{claim, clients, jobs, lists, open, outbox};
+use crate::{claim, clients, holding, jobs, lists, open, outbox};
 
 /// Run for every request or every claim, so their cost must not grow with history.
 const HOT: &[&str] = &[
@@ -17,7 +17,8 @@ const HOT: &[&str] = &[
     jobs::UPDATE,
     jobs::BRANCH_HOLDER,
     jobs::BY_ID,
-    jobs::RUNNING,
+    holding::HELD,
+    holding::IN_BRIEF,
     jobs::HISTORY,
     claim::DUE,
     claim::PROMOTE,

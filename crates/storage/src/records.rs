@@ -1,7 +1,8 @@
 //! What storage takes and gives beyond the domain's own types: filters, pages, views, outbox rows.
 
 use agent_domain::{
-    CallbackUrl, Client, ClientId, DeliveryId, Job, JobId, Phase, Status, Timestamp,
+    CallbackUrl, Client, ClientId, DeliveryId, Fence, Job, JobId, Phase, Status, Timestamp,
+    WorkerId,
 };
 
 /// How many jobs a client has.
@@ -116,6 +117,8 @@ pub struct Change {
     pub job: Job,
     /// A word for the job's history.
     pub event: &'static str,
+    /// What there is to say about it in the job's history.
+    pub detail: Option<String>,
     /// The callback that becomes due with it.
     pub delivery: Option<NewDelivery>,
 }
@@ -212,4 +215,23 @@ pub struct HistoryEntry {
     pub status: Status,
     /// Attempts begun by then.
     pub attempt: u32,
+    /// [`Change::detail`].
+    pub detail: Option<String>,
+}
+
+/// A running job in brief: who holds it, and how far it has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldJob {
+    /// The job.
+    pub id: JobId,
+    /// See [`Job::worker`].
+    pub worker: Option<WorkerId>,
+    /// See [`Job::attempt`].
+    pub attempt: u32,
+    /// See [`Job::fence`].
+    pub fence: Fence,
+    /// What the worker does.
+    pub phase: Phase,
+    /// When its lease runs out.
+    pub lease_until: Timestamp,
 }

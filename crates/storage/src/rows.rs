@@ -1,5 +1,6 @@
 //! From rows to the domain's types and back: the only place that knows how each is stored.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -9,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_domain::{
-    Client, Facts, Fence, Job, JobSpec, Phase, PullRequest, Reason, RepoSlug, RunOptions, State,
-    Status, Timestamp,
+    Client, Facts, Fence, Job, JobSpec, LostRun, Phase, PullRequest, Reason, RepoSlug, RunOptions,
+    State, Status, Timestamp, WorkerId,
 };
 use rusqlite::Row;
 use rusqlite::types::{FromSql, ToSqlOutput, Value, ValueRef};
@@ -35,17 +36,24 @@ macro_rules! summary_columns {
          j.title, j.os_feature_id, j.started_at, j.created_at, j.ended_at"
     };
 }
-/// Columns of [`job`].
+/// Columns of [`job`]; in place of the prompt something shorter may stand.
 macro_rules! job_columns {
     () => {
-        "j.id, j.client_id, p.prompt, j.branch, j.title, j.os_feature_id, j.callback_url, \
-         j.wanted_model, j.permission_mode, j.timeout_us, j.idle_timeout_us, j.retry_of, \
-         j.version, j.attempt, j.fence, \
-         j.status, j.not_before, j.reason, j.phase, j.lease_until, j.cancel_requested_at, \
-         j.ended_at, j.error, \
-         j.base_commit, j.head_commit, j.saved_ref, j.worktree_path, j.exit_code, j.pr_number, \
-         j.pr_url, j.files_changed, j.session_id, j.model, j.cli_version, j.num_turns, j.cost_usd, \
-         j.created_at, j.started_at, j.updated_at"
+        $crate::rows::job_columns!("p.prompt")
+    };
+    ($prompt:literal) => {
+        concat!(
+            "j.id, j.client_id, ",
+            $prompt,
+            ", j.branch, j.title, j.os_feature_id, j.callback_url, \
+             j.wanted_model, j.permission_mode, j.timeout_us, j.idle_timeout_us, j.retry_of, \
+             j.version, j.attempt, j.fence, j.worker, j.lost_runs, \
+             j.status, j.not_before, j.reason, j.phase, j.lease_until, j.cancel_requested_at, \
+             j.ended_at, j.error, \
+             j.base_commit, j.head_commit, j.saved_ref, j.worktree_path, j.exit_code, \
+             j.pr_number, j.pr_url, j.files_changed, j.session_id, j.model, j.cli_version, \
+             j.num_turns, j.cost_usd, j.created_at, j.started_at, j.updated_at"
+        )
     };
 }
 pub(crate) use {client_columns, job_columns, summary_columns};
@@ -185,7 +193,8 @@ pub(crate) fn job_with_client(row: &Row<'_>) -> Result<JobWithClient, StoreError
     })
 }
 
-fn job(columns: &mut Columns<'_, '_>) -> Result<Job, StoreError> {
+/// Reads `job_columns!`.
+pub(crate) fn job(columns: &mut Columns<'_, '_>) -> Result<Job, StoreError> {
     Ok(Job {
         id: columns.parsed()?,
         client_id: columns.parsed()?,
@@ -201,12 +210,40 @@ fn job(columns: &mut Columns<'_, '_>) -> Result<Job, StoreError> {
         version: columns.whole()?,
         attempt: columns.whole()?,
         fence: Fence(columns.whole()?),
+        worker: columns.take::<Option<Arc<str>>>()?.map(WorkerId),
+        lost_runs: lost_runs(columns)?,
         state: state(columns)?,
         facts: facts(columns)?,
         created_at: columns.time()?,
         started_at: columns.time_option()?,
         updated_at: columns.time()?,
     })
+}
+
+/// How one lost run is stored: attempt, microseconds, what was seen.
+type LostRunForm<'a> = (u32, i64, Cow<'a, str>);
+
+fn lost_runs(columns: &mut Columns<'_, '_>) -> Result<Vec<LostRun>, StoreError> {
+    let Some(text) = columns.take::<Option<String>>()? else {
+        return Ok(Vec::new());
+    };
+    let runs: Vec<LostRunForm<'_>> =
+        serde_json::from_str(&text).map_err(|error| columns.corrupt(&error))?;
+    let run =
+        |(attempt, at, seen): LostRunForm<'_>| time(at).map(|at| LostRun::new(attempt, at, &seen));
+    let runs: Result<_, String> = runs.into_iter().map(run).collect();
+    runs.map_err(|error| columns.corrupt(&error))
+}
+
+fn lost_runs_cell<'a>(runs: &[LostRun]) -> Result<Cell<'a>, StoreError> {
+    if runs.is_empty() {
+        return Ok(Cell::Owned(Value::Null));
+    }
+    let form = |run: &LostRun| (run.attempt, micros(run.at), run.seen.clone());
+    let forms: Vec<_> = runs.iter().map(form).collect();
+    serde_json::to_string(&forms)
+        .map(|text| Cell::Owned(Value::Text(text)))
+        .map_err(|error| StoreError::Internal(error.to_string()))
 }
 
 fn options(columns: &mut Columns<'_, '_>) -> Result<RunOptions, StoreError> {
@@ -273,7 +310,7 @@ fn facts(columns: &mut Columns<'_, '_>) -> Result<Facts, StoreError> {
 }
 
 /// How many values [`changing`] gives.
-pub(crate) const CHANGING: usize = 27;
+pub(crate) const CHANGING: usize = 29;
 
 /// The values of a job that change, in the order of the statements in `jobs.rs`.
 pub(crate) fn changing(job: &Job) -> Result<[Cell<'_>; CHANGING], StoreError> {
@@ -308,6 +345,8 @@ pub(crate) fn changing(job: &Job) -> Result<[Cell<'_>; CHANGING], StoreError> {
         option(facts.cost_usd, |cost| Cell::Owned(Value::Real(cost))),
         option(job.started_at, |at| int(micros(at))),
         int(micros(job.updated_at)),
+        option(job.worker.as_ref(), |worker| text(&worker.0)),
+        lost_runs_cell(&job.lost_runs)?,
     ])
 }
 

@@ -9,13 +9,15 @@ use agent_domain::{
 use agent_git::Workspace;
 use agent_runner::{LostRun, Reconnected, Run, RunnerError};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use crate::holds::Hold;
 use crate::journal::Journal;
 use crate::lease;
 use crate::worker::WorkerParts;
 
 /// Pause before a supervisor that could not be reached is asked again.
-const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why work on an attempt stopped before its work was delivered.
 pub(crate) enum Halt {
@@ -41,14 +43,17 @@ pub(crate) struct Attempt<'a> {
     pub(crate) phase: Phase,
     /// Everything known so far.
     pub(crate) facts: Facts,
+    hold: &'a Hold,
+    ours_until: watch::Receiver<Instant>,
 }
 
 /// Sees an attempt to its end. Dropped midway, it leaves everything so that the same attempt can
 /// be taken up again.
-pub(crate) async fn execute(parts: &WorkerParts, assignment: Assignment) {
+pub(crate) async fn execute(parts: &WorkerParts, assignment: Assignment, hold: &Hold) {
     let lease = assignment.lease;
     let coordinator = parts.coordinator.as_ref();
     let (told, directive) = watch::channel(Directive::Continue);
+    let (renewed, ours_until) = watch::channel(lease::deadline(&lease, Instant::now()));
     let journal = Journal::new(&assignment, parts.clock.clone(), parts.coordinator.clone());
     let facts = assignment.facts.clone();
     let phase = assignment.resume_from.unwrap_or(Phase::Fetching);
@@ -59,31 +64,64 @@ pub(crate) async fn execute(parts: &WorkerParts, assignment: Assignment) {
         directive,
         phase,
         facts,
+        hold,
+        ours_until,
     };
     let report = tokio::select! {
-        () = lease::renew(coordinator, &lease, parts.config.heartbeat) => None,
+        () = lease::renew(coordinator, &lease, &renewed) => None,
         () = lease::listen(coordinator, &lease, &told) => None,
         report = attempt.run() => report,
     };
-    match report {
-        Some(report) => finish(parts, &lease, report).await,
-        None => attempt.abandon().await,
-    }
-}
-
-async fn finish(parts: &WorkerParts, lease: &Lease, report: Report) {
-    let ended = lease::insist(|| parts.coordinator.finish(lease, report.clone())).await;
-    if let Err(error) = ended {
-        tracing::warn!(job.id = %lease.job, %error, "report refused");
+    let is_reported = match report {
+        Some(report) => tokio::select! {
+            // The report ends the lease, so it is looked at first.
+            biased;
+            reported = finish(parts, &lease, report) => reported,
+            () = lease::renew(coordinator, &lease, &renewed) => false,
+        },
+        None => false,
+    };
+    if !is_reported {
+        tracing::warn!(job.id = %lease.job, lease.attempt, "lease lost; the attempt is given up");
+        give_up(parts, &lease).await;
     }
     if let Err(error) = parts.runner.forget(lease.job, lease.attempt).await {
         tracing::warn!(job.id = %lease.job, %error, "attempt directory not removed");
     }
 }
 
+/// Returns whether the report was taken.
+async fn finish(parts: &WorkerParts, lease: &Lease, report: Report) -> bool {
+    let ended = lease::insist(|| parts.coordinator.finish(lease, report.clone())).await;
+    if let Err(error) = &ended {
+        tracing::warn!(job.id = %lease.job, %error, "report refused");
+    }
+    ended.is_ok()
+}
+
+/// Makes sure that nothing of the attempt runs any more. Nothing else is touched: workspace and
+/// branch may be another attempt's by now.
+async fn give_up(parts: &WorkerParts, lease: &Lease) {
+    let Lease { job, attempt, .. } = *lease;
+    loop {
+        match parts.runner.end(job, attempt).await {
+            Ok(left) if left.is_empty() => return,
+            Ok(left) => {
+                tracing::error!(job.id = %job, attempt, pids = ?left, "cannot be ended");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(job.id = %job, attempt, %error, "not ended yet, trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
 impl Attempt<'_> {
     /// Works until there is something to report; `None` when the lease is stale.
     async fn run(&mut self) -> Option<Report> {
+        self.hold.alone().await;
         let ending = match self.work().await {
             Ok(()) => Ending::Completed,
             Err(Halt::Ended(ending)) => ending,
@@ -143,7 +181,7 @@ impl Attempt<'_> {
                 Ok(found) => return found,
                 Err(error) => {
                     tracing::warn!(job.id = %job, %error, "supervisor not reached, trying again");
-                    tokio::time::sleep(RECONNECT_PAUSE).await;
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
         }
@@ -244,6 +282,11 @@ impl Attempt<'_> {
         lease::insist(told).await.map_err(|_| Halt::Stale)
     }
 
+    /// Waits until the lease is ours for certain; before anything that others can see.
+    pub(crate) async fn ours(&self) {
+        lease::ours(self.ours_until.clone()).await;
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
         *self.directive.borrow() != Directive::Continue
     }
@@ -273,15 +316,6 @@ impl Attempt<'_> {
             Err(Ending::Cancelled.into())
         } else {
             Ok(())
-        }
-    }
-
-    /// Ends the agent of an attempt that is no longer ours, and touches nothing else.
-    async fn abandon(&self) {
-        tracing::warn!(job.id = %self.assignment.lease.job, "lease lost; the attempt is given up");
-        if let Reconnected::Living(mut run) = self.reconnect().await {
-            run.kill().await;
-            run.wait().await.ok();
         }
     }
 }

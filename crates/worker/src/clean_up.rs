@@ -9,6 +9,7 @@ impl Attempt<'_> {
     ///
     /// Can be repeated after a crash: a workspace that is gone has nothing left to keep.
     pub(crate) async fn clean_up(&mut self, ending: &Ending) {
+        self.ours().await;
         let job = self.assignment.lease.job;
         if ending.leaves_processes() {
             // They may still be writing there.
@@ -28,7 +29,7 @@ impl Attempt<'_> {
     }
 
     /// Returns whether the workspace may be removed: what could not be saved must not be.
-    async fn save_work(&mut self) -> bool {
+    pub(crate) async fn save_work(&mut self) -> bool {
         let job = self.assignment.lease.job;
         let Some(workspace) = self.workspace().filter(|found| found.path().exists()) else {
             return true;

@@ -29,7 +29,9 @@ impl Attempt<'_> {
     }
 
     async fn send(&mut self, head: &CommitId, files_changed: u64) -> Result<(), Halt> {
+        self.ours().await;
         self.push(head).await?;
+        self.ours().await;
         if files_changed == 0 {
             self.journal
                 .say("Nothing changed; the branch is pushed without a pull request");

@@ -9,10 +9,15 @@ mod attempt;
 mod clean_up;
 mod deliver;
 mod health;
+mod holds;
 mod journal;
 mod lease;
+mod orphans;
 mod patience;
 mod prepare;
+mod settle;
+mod slots;
 mod worker;
 
+pub use settle::Settlement;
 pub use worker::{Worker, WorkerConfig, WorkerParts};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use agent_domain::{Assignment, CommitId, Ending, Phase, Reason};
+use agent_domain::{Assignment, CommitId, Ending, Lease, Phase, Reason, unkillable};
 use agent_forge::ForgeError;
 use agent_git::GitError;
 use agent_runner::{CLAUDE_MD_MAX, Conventions, Project, RunRequest};
@@ -61,10 +61,12 @@ impl Attempt<'_> {
     /// before it has cost anything.
     pub(crate) async fn prepare(&mut self) -> Result<RunRequest, Halt> {
         self.unless_cancelled()?;
+        self.end_earlier().await?;
         let base = tokio::select! {
             () = self.cancellation() => return Err(Ending::Cancelled.into()),
             base = self.fetch() => base?,
         };
+        self.keep_leftovers().await?;
         let assignment = self.assignment;
         let job = assignment.lease.job;
         let cwd = self.parts.git.workspace_path(&assignment.repo, job);
@@ -80,6 +82,7 @@ impl Attempt<'_> {
         self.unless_cancelled()?;
         // Recorded before the agent is started: from here on a restarted server looks for it.
         self.progress(Phase::Agent).await?;
+        self.ours().await;
         self.journal.say(&format!(
             "Workspace ready on branch {} at {base}",
             assignment.branch
@@ -117,6 +120,39 @@ impl Attempt<'_> {
                 .say("The repository's CLAUDE.md is too long; only its beginning is passed on");
         }
         Ok(Project::Untrusted(conventions))
+    }
+
+    /// Makes sure that no earlier attempt of the job is still at work on this machine.
+    async fn end_earlier(&self) -> Result<(), Halt> {
+        let Lease { job, attempt, .. } = self.assignment.lease;
+        for earlier in 1..attempt {
+            let runner = &self.parts.runner;
+            let ended = runner.end(job, earlier).await;
+            let left = ended.map_err(|error| {
+                let error = format!("attempt {earlier} cannot be ended: {error}");
+                Halt::Ended(Ending::Lost { error })
+            })?;
+            if !left.is_empty() {
+                return Err(unkillable(&left).into());
+            }
+            if let Err(error) = runner.forget(job, earlier).await {
+                tracing::warn!(job.id = %job, earlier, %error, "attempt directory not removed");
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what an earlier attempt, whose run was lost, has left in the workspace.
+    async fn keep_leftovers(&mut self) -> Result<(), Halt> {
+        if self.save_work().await {
+            return Ok(());
+        }
+        let error = "unfinished work of an earlier attempt cannot be kept".to_owned();
+        Err(Ending::Failed {
+            reason: Reason::Git,
+            error,
+        }
+        .into())
     }
 
     async fn fetch(&self) -> Result<CommitId, Halt> {

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_domain::{Assignment, Clock, Coordinator, Ids, WorkerId};
+use agent_domain::{Assignment, Clock, Coordinator, Ids, Lease, WorkerId};
 use agent_forge::Forge;
 use agent_git::Git;
 use agent_runner::Runner;
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::{attempt, health};
+use crate::holds::{Hold, Holds};
+use crate::settle::{Backlog, Settlement, settle};
+use crate::slots::{Slot, Slots};
+use crate::{attempt, health, orphans};
 
 /// How long one claim waits for work before it asks anew.
 const CLAIM_WAIT: Duration = Duration::from_mins(1);
@@ -25,8 +28,6 @@ pub struct WorkerConfig {
     pub id: WorkerId,
     /// Attempts under way at the same time.
     pub slots: usize,
-    /// How often leases are renewed; well below their length.
-    pub heartbeat: Duration,
 }
 
 /// What a worker is made of.
@@ -49,11 +50,15 @@ pub struct WorkerParts {
 }
 
 /// Executes attempts until told to stop.
+///
+/// It begins with what it held before a restart, and ends what is left of attempts that are not its
+/// to do. One worker at a time may use a directory of attempts.
 pub struct Worker {
     parts: WorkerParts,
     drain: CancellationToken,
     leave: CancellationToken,
     tasks: TaskTracker,
+    settled: watch::Receiver<Option<Settlement>>,
 }
 
 impl Worker {
@@ -61,18 +66,33 @@ impl Worker {
     pub fn start(parts: WorkerParts) -> Self {
         let (drain, leave) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
+        let (tell, settled) = watch::channel(None);
+        let work = Work {
+            slots: Slots::new(parts.config.slots),
+            parts: parts.clone(),
+            drain: drain.clone(),
+            leave: leave.clone(),
+            tasks: tasks.clone(),
+            holds: Holds::default(),
+        };
         tasks.spawn(health::watch(parts.clone(), drain.clone()));
-        tasks.spawn(claim_loop(
-            parts.clone(),
-            drain.clone(),
-            leave.clone(),
-            tasks.clone(),
-        ));
+        tasks.spawn(work.run(tell));
         Self {
             parts,
             drain,
             leave,
             tasks,
+            settled,
+        }
+    }
+
+    /// Waits until it is settled what becomes of the attempts that it held before a restart, and
+    /// says so; `None` when it was stopped before.
+    pub fn settled(&self) -> impl Future<Output = Option<Settlement>> + Send + use<> {
+        let mut settled = self.settled.clone();
+        async move {
+            let told = settled.wait_for(Option::is_some).await;
+            told.ok().and_then(|told| *told)
         }
     }
 
@@ -92,45 +112,96 @@ impl Worker {
     }
 }
 
-async fn claim_loop(
+/// The worker at work.
+#[derive(Clone)]
+struct Work {
     parts: WorkerParts,
     drain: CancellationToken,
     leave: CancellationToken,
     tasks: TaskTracker,
-) {
-    let slots = Arc::new(Semaphore::new(parts.config.slots));
-    loop {
-        let claimed = tokio::select! {
-            () = drain.cancelled() => return,
-            claimed = claim(&parts, &slots) => claimed,
+    slots: Slots,
+    holds: Holds,
+}
+
+impl Work {
+    async fn run(self, tell: watch::Sender<Option<Settlement>>) {
+        let settled = tokio::select! {
+            () = self.drain.cancelled() => return,
+            settled = settle(&self.parts, &self.holds) => settled,
         };
-        for assignment in claimed {
-            // Whoever claimed waited for free slots, and nobody else takes them.
-            let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-                continue;
-            };
-            let (parts, leave) = (parts.clone(), leave.clone());
-            tasks.spawn(async move {
-                tokio::select! {
-                    () = leave.cancelled() => {}
-                    () = attempt::execute(&parts, assignment) => {}
-                }
-                drop(slot);
-            });
+        tell.send_replace(Some(settled.settlement));
+        // The living do not wait for a slot: somebody has to hear what they say.
+        for (lease, hold) in settled.living {
+            self.spawn(self.clone().take_up(lease, hold, self.slots.take()));
         }
+        let backlog = Arc::new(Backlog::new(settled.waiting));
+        let (parts, waiting) = (self.parts.clone(), Arc::clone(&backlog));
+        self.spawn(async move { waiting.renew(&parts).await });
+        let (parts, holds, drain) = (self.parts.clone(), self.holds.clone(), self.drain.clone());
+        self.spawn(orphans::watch(parts, holds, drain));
+        tokio::select! {
+            () = self.drain.cancelled() => {}
+            () = self.fill_slots(&backlog) => {}
+        }
+    }
+
+    /// Starts whatever there is to do while there are free slots: first what was begun before.
+    async fn fill_slots(&self, backlog: &Backlog) {
+        loop {
+            let free = self.slots.free().await;
+            if let Some((lease, hold)) = backlog.next() {
+                self.spawn(self.clone().take_up(lease, hold, self.slots.take()));
+                continue;
+            }
+            for assignment in claim(&self.parts, free).await {
+                let (work, slot) = (self.clone(), self.slots.take());
+                let hold = self.holds.hold(&assignment.lease);
+                self.spawn(async move { work.execute(assignment, hold, slot).await });
+            }
+        }
+    }
+
+    /// Goes on with an attempt that was held before a restart.
+    async fn take_up(self, lease: Lease, hold: Hold, slot: Slot) {
+        // It may have waited for a slot, so it is not known any more for how long it is ours.
+        let renew = || {
+            self.parts
+                .coordinator
+                .heartbeat(std::slice::from_ref(&lease))
+        };
+        let renewed = crate::lease::insist(renew).await;
+        if !renewed.is_ok_and(|stale| stale.is_empty()) {
+            return;
+        }
+        let whole = crate::lease::insist(|| self.parts.coordinator.take_up(&lease)).await;
+        match whole {
+            Ok(assignment) => self.execute(assignment, hold, slot).await,
+            Err(error) => tracing::warn!(job.id = %lease.job, %error, "not taken up again"),
+        }
+    }
+
+    async fn execute(&self, assignment: Assignment, hold: Hold, slot: Slot) {
+        attempt::execute(&self.parts, assignment, &hold).await;
+        drop((hold, slot));
+    }
+
+    /// Starts work that ends when the worker leaves.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let leave = self.leave.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = leave.cancelled() => {}
+                () = work => {}
+            }
+        });
     }
 }
 
-async fn claim(parts: &WorkerParts, slots: &Arc<Semaphore>) -> Vec<Assignment> {
-    let Ok(first) = slots.acquire().await else {
-        return Vec::new();
-    };
-    let free = slots.available_permits() + 1;
+async fn claim(parts: &WorkerParts, free: usize) -> Vec<Assignment> {
     let claimed = parts
         .coordinator
         .claim(&parts.config.id, free, CLAIM_WAIT)
         .await;
-    drop(first);
     match claimed {
         Ok(claimed) => claimed,
         Err(error) => {

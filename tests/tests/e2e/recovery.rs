@@ -300,7 +300,7 @@ fn a_killed_supervisor_takes_its_agent_along_and_the_job_runs_again() {
 }
 
 #[test]
-fn a_job_whose_supervisor_dies_every_time_is_given_up_as_lost() {
+fn a_job_whose_supervisor_dies_every_time_is_poison_and_says_what_was_seen() {
     let scene = scene();
     let id = scene
         .server
@@ -328,8 +328,21 @@ fn a_job_whose_supervisor_dies_every_time_is_given_up_as_lost() {
         signal(supervisor.unwrap(), Signal::KILL);
     }
     let done = scene.server.wait(&id).unwrap();
-    assert_eq!(done["reason"], "lost", "{done:#}");
+    assert_eq!(done["reason"], "poison", "{done:#}");
     assert_eq!(done["attempt"], 3);
+    let history = scene.server.client().get(&format!("/jobs/{id}/history"));
+    let history = history.unwrap().expect(200).unwrap();
+    for attempt in 1..=3 {
+        let named = format!("attempt {attempt} at 2");
+        assert!(done["error"].as_str().unwrap().contains(&named), "{done:#}");
+        let told = history["history"].as_array().unwrap().iter();
+        let details = told.filter_map(|entry| entry["detail"].as_str());
+        assert_eq!(
+            details.filter(|it| it.contains(&named)).count(),
+            1,
+            "{history:#}"
+        );
+    }
 }
 
 fn supervisor_of(dir: &Path) -> i32 {

@@ -371,7 +371,10 @@ async fn a_failed_job_has_a_reason_and_a_sentence() {
     let last = history["history"].as_array().unwrap().last().unwrap();
     assert_eq!(
         *last,
-        json!({"at": NOW, "event": "failed", "status": "failed", "attempt": 1})
+        json!({
+            "at": NOW, "event": "failed", "status": "failed", "attempt": 1,
+            "detail": "timed_out: ran too long",
+        })
     );
     stage.close().await;
 }
@@ -415,7 +418,7 @@ async fn the_queue_shows_what_runs_what_waits_and_what_is_parked() {
     );
     let health = json!({
         "status": "ok",
-        "queue": {"running": 1, "queued": 2, "parked": 1, "maxConcurrent": 2},
+        "queue": {"running": 1, "queued": 2, "parked": 1, "maxConcurrent": 2, "staleWrites": 0},
         "claude": {"authenticated": false, "version": null, "checkedAt": null},
     });
     let mut found = stage.get("/health").await;

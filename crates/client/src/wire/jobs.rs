@@ -260,6 +260,8 @@ pub struct HistoryEntry {
     pub status: String,
     /// Attempts begun by then.
     pub attempt: u32,
+    /// What there is to say about it; null for most changes.
+    pub detail: Option<String>,
 }
 
 /// Answer to `GET /jobs/:id/deliveries`.

@@ -64,6 +64,9 @@ pub struct QueueHealth {
     pub parked: u64,
     /// Slots.
     pub max_concurrent: u32,
+    /// Writes refused since the start because their lease was not valid any more.
+    #[serde(default)]
+    pub stale_writes: u64,
 }
 
 /// The CLI and its login, as last seen.

@@ -66,14 +66,13 @@ fn parse(pid: i32, stat: &[u8]) -> Option<Process> {
     })
 }
 
-pub(super) fn is_marked(pid: i32, mark: &str) -> bool {
-    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
-        return false;
-    };
-    environment.split(|byte| *byte == 0).any(|variable| {
-        let value = variable.strip_prefix(MARK.as_bytes());
-        value.and_then(|rest| rest.strip_prefix(b"=")) == Some(mark.as_bytes())
-    })
+pub(super) fn mark_of(pid: i32) -> Option<String> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mark = environment.split(|byte| *byte == 0).find_map(|variable| {
+        let value = variable.strip_prefix(MARK.as_bytes())?;
+        value.strip_prefix(b"=")
+    })?;
+    String::from_utf8(mark.to_vec()).ok()
 }
 
 pub(super) fn boot() -> String {

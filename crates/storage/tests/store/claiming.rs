@@ -194,19 +194,27 @@ async fn a_job_parked_until_a_time_that_has_passed_is_ready_at_once() {
 }
 
 #[tokio::test]
-async fn a_requeued_job_stands_behind_those_that_waited() {
+async fn a_job_whose_run_was_lost_has_had_its_turn_and_stands_first_again() {
     let (store, _dir) = store();
-    with_jobs(&store, 2).await;
-    let running = claim(&store, 1, at(20)).await.remove(0).job;
+    with_jobs(&store, 4).await;
+    let running = claim(&store, 2, at(20)).await;
+    let fence = running[0].job.fence;
     let lost = Event::Finished {
-        fence: running.fence,
+        fence,
         ending: Ending::Lost {
             error: "gone".into(),
         },
         facts: Facts::default(),
     };
-    happens(&store, &running, lost, at(30)).await;
-    assert_eq!(ids(&claim(&store, 5, at(40)).await), [id(2), id(1)]);
+    happens(&store, &running[0].job, lost, at(30)).await;
+    happens(&store, &running[1].job, Event::Released { fence }, at(30)).await;
+    let place = async || {
+        let queue = store.queue(10).await.unwrap();
+        queue.ready.iter().map(|job| job.id).collect::<Vec<_>>()
+    };
+    assert_eq!(place().await, [id(2), id(3), id(4)]);
+    assert_eq!(store.promote(at(40)).await, Ok(1));
+    assert_eq!(place().await, [id(1), id(2), id(3), id(4)]);
 }
 
 #[tokio::test]

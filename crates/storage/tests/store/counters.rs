@@ -44,13 +44,18 @@ impl Model {
             .iter()
             .filter(|job| !self.line.contains(&job.id))
             .filter_map(|job| match job.state {
-                agent_domain::State::Queued { not_before, .. } => Some((not_before?, job.id)),
+                agent_domain::State::Queued { not_before, reason } => {
+                    Some((not_before?, job.id, reason == Some(Reason::Lost)))
+                }
                 _ => None,
             })
-            .filter(|(not_before, _)| *not_before <= now)
+            .filter(|(not_before, _, _)| *not_before <= now)
             .collect();
         due.sort();
-        self.line.extend(due.into_iter().map(|(_, id)| id));
+        for (_, id, was_lost) in due {
+            self.line
+                .insert(if was_lost { 0 } else { self.line.len() }, id);
+        }
     }
 
     fn count(&self, fits: impl Fn(&Job) -> bool) -> u64 {
@@ -159,6 +164,7 @@ async fn stale(store: &Store, model: &mut Model, numbers: &mut Numbers) {
     let late = Change {
         job,
         event: "completed",
+        detail: None,
         delivery: None,
     };
     assert_eq!(store.commit(late).await, Ok(false));
@@ -183,11 +189,14 @@ async fn end_one(store: &Store, model: &mut Model, numbers: &mut Numbers) {
             reason: Reason::UsageLimit,
         },
     };
-    let event = Event::Finished {
+    let mut event = Event::Finished {
         fence: job.fence,
         ending,
         facts: Facts::default(),
     };
+    if numbers.below(4) == 0 {
+        event = Event::Released { fence: job.fence };
+    }
     let next = change(&job, event, at(model.now));
     assert_eq!(store.commit(next.clone()).await, Ok(true));
     if matches!(
@@ -197,7 +206,7 @@ async fn end_one(store: &Store, model: &mut Model, numbers: &mut Numbers) {
             ..
         }
     ) {
-        model.line.push(job.id);
+        model.line.insert(0, job.id);
     }
     model.place(next.job);
 }

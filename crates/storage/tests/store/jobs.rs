@@ -5,12 +5,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use agent_domain::{
-    Client, ClientId, Ending, Event, Facts, Fence, Job, PermissionMode, Phase, PullRequest, Reason,
-    State, Status,
+    Client, ClientId, Ending, Event, Facts, Fence, Job, LostRun, PermissionMode, Phase,
+    PullRequest, Reason, State, Status, WorkerId,
 };
 use agent_storage::{Change, NewJob, StoreError};
 
-use crate::kit::{at, bytes, change, claimed, client, create, happens, job, store};
+use crate::kit::{at, bytes, change, claimed, claimed_until, client, create, happens, job, store};
 
 /// A job in which no field is empty and no two are alike.
 fn full(client: &Client) -> Job {
@@ -27,6 +27,11 @@ fn full(client: &Client) -> Job {
     full.version = 0;
     full.attempt = 3;
     full.fence = Fence(4);
+    full.worker = Some(WorkerId("built-in \u{1F980}".into()));
+    full.lost_runs = vec![
+        LostRun::new(2, at(18), "its \"supervisor\"\ndied"),
+        LostRun::new(3, at(19), ""),
+    ];
     full.facts = Facts {
         base_commit: Some("a".repeat(40).parse().unwrap()),
         head_commit: Some("b".repeat(64).parse().unwrap()),
@@ -87,6 +92,7 @@ async fn a_job_reads_back_as_written_in_every_state() {
         let stored = Change {
             job: written.clone(),
             event: "changed",
+            detail: None,
             delivery: None,
         };
         assert_eq!(store.commit(stored).await, Ok(true));
@@ -111,6 +117,7 @@ async fn a_commit_stores_every_fact_it_learns() {
     let stored = Change {
         job: next.clone(),
         event: "changed",
+        detail: None,
         delivery: None,
     };
     assert_eq!(store.commit(stored).await, Ok(true));
@@ -292,7 +299,8 @@ async fn history_tells_every_change_but_renewals() {
     let queued = job(1, &client(1));
     create(&store, &queued).await;
     let lease_until = at(60);
-    let running = happens(&store, &queued, Event::Claimed { lease_until }, at(20)).await;
+    let event = claimed_until(lease_until);
+    let running = happens(&store, &queued, event, at(20)).await;
     let fence = running.fence;
     let renewed = happens(
         &store,
@@ -316,20 +324,6 @@ async fn history_tells_every_change_but_renewals() {
         (at(50), "completed".to_owned(), Status::Completed, 1),
     ];
     assert_eq!(told, expected);
-}
-
-#[tokio::test]
-async fn running_jobs_are_returned_in_full() {
-    let (store, _dir) = store();
-    store.insert_client(client(1)).await.unwrap();
-    for number in 1..=3 {
-        create(&store, &job(number, &client(1))).await;
-    }
-    let lease_until = at(60);
-    let claim = Event::Claimed { lease_until };
-    let second = happens(&store, &job(2, &client(1)), claim.clone(), at(20)).await;
-    let first = happens(&store, &job(1, &client(1)), claim, at(21)).await;
-    assert_eq!(store.running().await, Ok(vec![first, second]));
 }
 
 #[tokio::test]

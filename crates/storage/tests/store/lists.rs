@@ -1,6 +1,6 @@
 //! Lists and the queue.
 
-use agent_domain::{Ending, Event, Facts, JobId, Reason, Status};
+use agent_domain::{Ending, Event, Facts, JobId, Reason, Status, WorkerId};
 use agent_storage::{JobFilter, JobPage, Store, StoreError};
 
 use crate::kit::{at, claimed, client, create, happens, job, store};
@@ -17,6 +17,7 @@ async fn twenty(store: &Store) {
             Status::Queued => continue,
             Status::Cancelled => Event::CancelRequested,
             _ => Event::Claimed {
+                worker: WorkerId("w".into()),
                 lease_until: at(60),
             },
         };

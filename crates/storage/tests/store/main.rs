@@ -6,6 +6,7 @@ mod claiming;
 mod clients;
 mod counters;
 mod group;
+mod holding;
 mod jobs;
 mod kit;
 mod lists;

@@ -2,7 +2,7 @@
 
 use agent_domain::{
     Client, ClientId, Event, Facts, Fence, Job, JobId, JobSpec, RepoSlug, RunOptions, State,
-    Timestamp, apply,
+    Timestamp, WorkerId, apply,
 };
 use agent_storage::Change;
 
@@ -45,6 +45,8 @@ pub(crate) fn job(number: u64, client: &Client) -> Job {
         version: 0,
         attempt: 0,
         fence: Fence(0),
+        worker: None,
+        lost_runs: Vec::new(),
         state: State::Queued {
             not_before: None,
             reason: None,
@@ -62,11 +64,18 @@ pub(crate) fn change(job: &Job, event: Event, now: Timestamp) -> Change {
     Change {
         job: next.job,
         event: next.event,
+        detail: next.detail,
         delivery: None,
     }
 }
 
+pub(crate) fn claimed_until(lease_until: Timestamp) -> Event {
+    Event::Claimed {
+        worker: WorkerId("w".into()),
+        lease_until,
+    }
+}
+
 pub(crate) fn claimed(job: &Job, now: Timestamp) -> Change {
-    let lease_until = now;
-    change(job, Event::Claimed { lease_until }, now)
+    change(job, claimed_until(now), now)
 }
