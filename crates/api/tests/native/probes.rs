@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use agent_api::Limits;
-use agent_domain::{Coordinator as _, Ending, Facts, Watermark, WorkerId};
+use agent_domain::{Coordinator as _, Ending, Facts, Finding, Found, Watermark, WorkerId};
 use serde_json::{Value, json};
 
 use crate::exchange::{request, send_raw};
@@ -118,17 +118,29 @@ async fn what_is_queued_waits_for_room_and_what_runs_goes_on() {
     assert_eq!(assignment.lease.job.to_string(), running);
     let stage = stage.restarted(Watermark(Some(u64::MAX))).await;
     let worker = WorkerId("test".into());
-    let claim = || stage.engine.claim(&worker, 9, Duration::from_millis(300));
-    let again = claim().await.unwrap();
-    let taken: Vec<_> = again.iter().map(|one| one.lease.job.to_string()).collect();
-    assert_eq!(taken, [running], "the interrupted one, and only that");
-    assert!(claim().await.unwrap().is_empty());
+    let (status, body) = probe(&stage, "/readyz").await;
+    assert_eq!(
+        (status, &body["checks"]["settled"]["ok"]),
+        (503, &json!(false))
+    );
+    let mut held = stage.engine.held(&worker).await.unwrap();
+    let finding = Finding {
+        lease: held.pop().unwrap().lease,
+        found: Found::Kept,
+    };
+    let leases = stage.engine.settle(&worker, vec![finding]).await.unwrap();
+    let again = stage.engine.take_up(&leases[0]).await.unwrap();
+    assert_eq!(again.lease.job.to_string(), running);
+    let body = probe(&stage, "/readyz").await.1;
+    assert_eq!(body["checks"]["settled"]["ok"], json!(true));
+    let claim = stage.engine.claim(&worker, 9, Duration::from_millis(300));
+    assert!(claim.await.unwrap().is_empty(), "there is no room");
     assert_eq!(
         stage.get(&format!("/jobs/{queued}")).await["status"],
         json!("queued")
     );
     stage
-        .finish(&again[0], Ending::Completed, Facts::default())
+        .finish(&again, Ending::Completed, Facts::default())
         .await;
     stage.close().await;
 }
