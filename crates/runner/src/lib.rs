@@ -44,5 +44,5 @@ pub use project::{CLAUDE_MD_MAX, Conventions, Project};
 pub use run::Run;
 pub use runner::{Ladder, LostRun, Program, Reconnected, RunRequest, Runner, RunnerConfig};
 pub use supervise::supervise;
-pub use survey::Surveyed;
+pub use survey::{Survey, Surveyed};
 pub use transcript::ClaudeTranscript;

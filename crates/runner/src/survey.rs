@@ -32,14 +32,14 @@ pub enum Surveyed {
     },
 }
 
+/// An attempt, and what has become of it.
+pub type Survey = ((JobId, u32), Surveyed);
+
 impl Runner {
     /// Finds out at once what has become of many attempts; ends nothing.
     ///
     /// One that cannot be looked at counts as living: whoever asks for it alone is told why.
-    pub async fn survey(
-        &self,
-        attempts: Vec<(JobId, u32)>,
-    ) -> Result<Vec<((JobId, u32), Surveyed)>, RunnerError> {
+    pub async fn survey(&self, attempts: Vec<(JobId, u32)>) -> Result<Vec<Survey>, RunnerError> {
         let folder = self.config.attempts_dir.clone();
         let looking = move || look_at_all(&folder, attempts);
         awaited(tokio::task::spawn_blocking(looking).await)
@@ -97,10 +97,7 @@ impl Runner {
     }
 }
 
-fn look_at_all(
-    folder: &Path,
-    attempts: Vec<(JobId, u32)>,
-) -> Result<Vec<((JobId, u32), Surveyed)>, RunnerError> {
+fn look_at_all(folder: &Path, attempts: Vec<(JobId, u32)>) -> Result<Vec<Survey>, RunnerError> {
     let there = names(folder)?;
     let mut surveyed = Vec::with_capacity(attempts.len());
     let mut lost = Vec::new();
