@@ -96,6 +96,7 @@ async fn start(home: &Path, remote_base: &str) -> anyhow::Result<(Engine, Worker
         ladder: Ladder::default(),
         limits: Limits::default(),
         control_groups: true,
+        sandbox: None,
     });
     let worker = Worker::start(WorkerParts {
         config: WorkerConfig {

@@ -239,5 +239,6 @@ fn runner(config: &Config) -> anyhow::Result<Runner> {
         ladder: Ladder::default(),
         limits: config.run_limits,
         control_groups: true,
+        sandbox: None,
     }))
 }

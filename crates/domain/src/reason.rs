@@ -68,6 +68,8 @@ reasons! {
     DiskFull = "disk_full",
     /// The agent could not be started.
     Spawn = "spawn",
+    /// What was to be around the agent could not be set up.
+    Sandbox = "sandbox",
     /// Someone cancelled it.
     CancelledByUser = "cancelled_by_user",
 }

@@ -21,6 +21,7 @@ use crate::cgroup::Groups;
 use crate::limits::Limits;
 use crate::processes::{self, Process};
 use crate::record::{self, ExitRecord, ProcessId, SupervisorRecord};
+use crate::sandbox::remove_all;
 use crate::survey::Surveyed;
 use crate::tree::Tree;
 use crate::{Ladder, RunnerError};
@@ -136,7 +137,7 @@ impl Attempt {
         if let Some(record) = self.record() {
             record.groups.remove();
         }
-        match fs::remove_dir_all(&self.folder) {
+        match remove_all(&self.folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RunnerError::io(
                 "cannot remove the attempt's directory",
             )(error)),

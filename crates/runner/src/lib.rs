@@ -24,6 +24,7 @@ mod project;
 mod record;
 mod run;
 mod runner;
+mod sandbox;
 mod socket;
 mod supervise;
 mod supervision;
@@ -43,6 +44,9 @@ pub use process_control::{Means, ProcessControl, process_control};
 pub use project::{CLAUDE_MD_MAX, Conventions, Project};
 pub use run::Run;
 pub use runner::{Ladder, LostRun, Program, Reconnected, RunRequest, Runner, RunnerConfig};
+pub use sandbox::{
+    Ground, HostRule, HostRuleError, Level, LevelError, Sandbox, inside, try_sandbox,
+};
 pub use supervise::supervise;
 pub use survey::{Survey, Surveyed};
 pub use transcript::ClaudeTranscript;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::Ladder;
 use crate::cgroup::Groups;
 use crate::limits::Limits;
+use crate::sandbox::WallSpec;
 
 /// Everything a supervisor needs to know. It is sent through a pipe and never stored, since it
 /// holds the prompt and the agent's credentials.
@@ -35,6 +36,8 @@ pub(crate) struct Spec<'a> {
     /// Whether control groups are to be used where there are any.
     #[serde(default)]
     pub(crate) control_groups: bool,
+    /// What is set up around the agent first.
+    pub(crate) wall: Option<WallSpec>,
 }
 
 /// A process, told apart from a later one with the same number.
@@ -95,6 +98,7 @@ struct RunEndForm {
     stop: Option<Stop>,
     exit_code: Option<i32>,
     spawn_error: Option<String>,
+    sandbox_error: Option<String>,
     #[serde(with = "RunSummaryForm")]
     summary: RunSummary,
     stderr_tail: String,
@@ -247,6 +251,7 @@ mod tests {
             stop: Some(Stop::TimedOut),
             exit_code: Some(143),
             spawn_error: None,
+            sandbox_error: Some("no".into()),
             summary: RunSummary {
                 limit_resets_at: Some(5),
                 result: Some(ResultSummary {

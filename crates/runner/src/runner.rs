@@ -19,6 +19,7 @@ use crate::environment::sandbox_claim;
 use crate::limits::Limits;
 use crate::record::{Answer, Spec};
 use crate::run::{Run, summary_of};
+use crate::sandbox::{Ground, Sandbox, WallSpec};
 use crate::{Project, RunnerError};
 
 /// How long a supervisor may take to start the agent, on a machine with much else to do.
@@ -85,6 +86,8 @@ pub struct RunnerConfig {
     /// are found by descent and by a mark in their environment only. See
     /// [`crate::process_control()`].
     pub control_groups: bool,
+    /// What is set up around every agent; `None` is nothing.
+    pub sandbox: Option<Sandbox>,
 }
 
 /// One run to be started.
@@ -104,6 +107,8 @@ pub struct RunRequest {
     pub project: Project,
     /// Where the output goes; the supervisor is its only writer until the run has ended.
     pub log: PathBuf,
+    /// What it needs behind a wall beside its workspace.
+    pub ground: Ground,
 }
 
 /// What has become of a run since another server started it.
@@ -223,6 +228,11 @@ impl Runner {
             mark: attempt.name().to_owned(),
             limits: self.config.limits,
             control_groups: self.config.control_groups,
+            wall: self
+                .config
+                .sandbox
+                .as_ref()
+                .and_then(|sandbox| WallSpec::new(sandbox, &request.ground)),
         }
     }
 

@@ -12,7 +12,7 @@ use rustix::fs::FlockOperation;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_process_stream::ProcessChunkStream;
 
 use crate::attempt::{EXIT, LOCK, SUPERVISOR};
@@ -21,7 +21,9 @@ use crate::limits::Enforced;
 use crate::log::LogWriter;
 use crate::output::{self, Output};
 use crate::record::{self, Answer, ExitRecord, ProcessId, Spec, SupervisorRecord};
+use crate::sandbox::{self, Closed, Gate};
 use crate::supervision::{Inbox, Supervision};
+use crate::tree::{self, Tree};
 use crate::{child, processes, socket};
 
 /// Largest spec that is read: a prompt and an environment fit many times over.
@@ -122,27 +124,27 @@ async fn run(
     }
     let (lengths, lengths_seen) = watch::channel(0);
     let commands = socket::listen(lengths_seen)?;
-    let exit = match start(spec, &mut record.groups) {
-        Err(spawn_error) => {
+    let exit = match start(spec, &mut record).await {
+        Err(closed) => {
             answer_ready(&record);
-            not_started(spec, spawn_error, clock.as_ref())
+            not_started(spec, closed, clock.as_ref())
         }
         Ok(Started {
             log,
-            mut agent,
+            agent,
             pid,
+            gate,
+            notices,
             enforced,
         }) => {
-            record.agent = processes::id_of(pid);
-            // Should it fail, the mark finds the agent too.
-            record::update(Path::new("."), SUPERVISOR, &record).ok();
             answer_ready(&record);
-            feed(&mut agent, &spec.prompt);
             let output = Output::new(clock, log, lengths);
             let inbox = Inbox {
                 stream: ProcessChunkStream::from(agent),
                 commands,
                 children,
+                notices,
+                gate,
             };
             Supervision::new(spec, inbox, output, record, pid, enforced)
                 .run()
@@ -152,50 +154,97 @@ async fn run(
     write_exit(&exit).await
 }
 
+/// An agent that runs.
 struct Started {
     log: LogWriter,
     agent: Child,
     pid: i32,
     enforced: Enforced,
+    gate: Option<Gate>,
+    notices: mpsc::Receiver<String>,
 }
 
-/// Opens the log and starts the agent in `groups`; the error is a sentence for people.
-fn start(spec: &Spec<'_>, groups: &mut Groups) -> Result<Started, String> {
+/// Opens the log and starts the agent in the record's groups, behind a wall where there is to be
+/// one.
+async fn start(spec: &Spec<'_>, record: &mut SupervisorRecord) -> Result<Started, Closed> {
     let log = Path::new(&spec.log);
-    let log = LogWriter::open(log)
-        .map_err(|error| format!("cannot open the log {}: {error}", log.display()))?;
+    let log = LogWriter::open(log).map_err(|error| {
+        Closed::Agent(format!("cannot open the log {}: {error}", log.display()))
+    })?;
     let cwd = Path::new(&spec.cwd);
     if !cwd.is_dir() {
-        return Err(format!(
-            "cannot start the agent: {} is no directory",
-            cwd.display()
-        ));
+        let error = format!("cannot start the agent: {} is no directory", cwd.display());
+        return Err(Closed::Agent(error));
     }
-    let enforced = groups.make(&spec.limits);
-    let started = start_in(spec, groups, enforced);
-    if started.is_err() {
-        groups.remove();
+    let raised = spec
+        .wall
+        .as_ref()
+        .map(|wall| sandbox::raise(spec, wall, Path::new(".")))
+        .transpose()
+        .map_err(|error| Closed::Wall(error.to_string()))?;
+    let begun = match &raised {
+        Some(wall) => begin_agent(&wall.spec(spec), record)
+            .map_err(|error| Closed::Wall(wall.not_started(&error))),
+        None => begin_agent(spec, record).map_err(|error| {
+            Closed::Agent(format!("cannot start {}: {error}", spec.program.display()))
+        }),
+    };
+    let (mut agent, pid, enforced) = begun?;
+    feed(&mut agent, &spec.prompt);
+    let opened = match raised {
+        Some(raised) => raised
+            .open(&mut agent)
+            .await
+            .map(|(gate, notices)| (Some(gate), notices)),
+        None => Ok((None, mpsc::channel(1).1)),
+    };
+    if opened.is_err() {
+        let mut left = Tree::below_self(record.groups.clone());
+        let collect = || {
+            tree::reap(pid);
+            tree::is_anything_left()
+        };
+        left.end(spec.ladder.patience, collect).await.ok();
+        record.groups.remove();
     }
-    let (agent, pid, enforced) = started?;
+    let (gate, notices) = opened?;
     Ok(Started {
         log,
         agent,
         pid,
         enforced,
+        gate,
+        notices,
     })
+}
+
+/// Starts the agent, or the wall around it, and puts down who it is before it can have done
+/// anything of note.
+fn begin_agent(
+    spec: &Spec<'_>,
+    record: &mut SupervisorRecord,
+) -> io::Result<(Child, i32, Enforced)> {
+    let enforced = record.groups.make(&spec.limits);
+    let started = start_in(spec, &mut record.groups, enforced);
+    if let Ok((_, pid, _)) = &started {
+        record.agent = processes::id_of(*pid);
+        // Should it fail, the mark finds the agent too.
+        record::update(Path::new("."), SUPERVISOR, record).ok();
+    } else {
+        record.groups.remove();
+    }
+    started
 }
 
 fn start_in(
     spec: &Spec<'_>,
     groups: &mut Groups,
     enforced: Enforced,
-) -> Result<(Child, i32, Enforced), String> {
-    let program = spec.program.display();
+) -> io::Result<(Child, i32, Enforced)> {
     let processes = spec.limits.fallback(enforced);
-    let agent = child::start(spec, groups.entrances(), processes)
-        .map_err(|error| format!("cannot start {program}: {error}"))?;
+    let agent = child::start(spec, groups.entrances(), processes)?;
     let pid = agent.id().and_then(|pid| i32::try_from(pid).ok());
-    let pid = pid.ok_or_else(|| format!("{program} ended before it began"))?;
+    let pid = pid.ok_or_else(|| io::Error::other("it ended before it began"))?;
     if !groups.hold(pid) && processes::is_alive(pid) {
         groups.keep_holding(pid);
         output::complain("the agent could not be put into every control group made for it");
@@ -204,16 +253,24 @@ fn start_in(
     Ok((agent, pid, enforced))
 }
 
-fn not_started(spec: &Spec<'_>, error: String, clock: &dyn Clock) -> ExitRecord {
-    let log_length = LogWriter::open(Path::new(&spec.log)).and_then(|mut log| {
-        log.system(clock.now(), &error);
-        log.sync()
-    });
-    ExitRecord {
-        end: RunEnd {
+fn not_started(spec: &Spec<'_>, closed: Closed, clock: &dyn Clock) -> ExitRecord {
+    let end = match closed {
+        Closed::Agent(error) => RunEnd {
             spawn_error: Some(error),
             ..RunEnd::default()
         },
+        Closed::Wall(error) => RunEnd {
+            sandbox_error: Some(format!("the sandbox cannot be set up: {error}")),
+            ..RunEnd::default()
+        },
+    };
+    let log_length = LogWriter::open(Path::new(&spec.log)).and_then(|mut log| {
+        let error = end.spawn_error.as_ref().or(end.sandbox_error.as_ref());
+        log.system(clock.now(), error.map_or("", String::as_str));
+        log.sync()
+    });
+    ExitRecord {
+        end,
         log_length: log_length.unwrap_or_default(),
     }
 }

@@ -22,6 +22,7 @@ use crate::limits::Enforced;
 use crate::output::Output;
 use crate::processes::{self, Process};
 use crate::record::{self, ExitRecord, ProcessId, Spec, SupervisorRecord};
+use crate::sandbox::Gate;
 use crate::socket::Command;
 use crate::tree::{self, Tree};
 
@@ -80,6 +81,10 @@ pub(crate) struct Inbox {
     pub(crate) commands: mpsc::Receiver<Command>,
     /// SIGCHLD.
     pub(crate) children: SignalStream,
+    /// What the sandbox has to say in the log; ends at once where there is none.
+    pub(crate) notices: mpsc::Receiver<String>,
+    /// The way to an agent behind a wall.
+    pub(crate) gate: Option<Gate>,
 }
 
 impl Supervision {
@@ -127,6 +132,7 @@ impl Supervision {
                 item = self.inbox.stream.next(), if listens => self.hear(item),
                 Some(command) = self.inbox.commands.recv() => self.obey(command).await,
                 _ = self.inbox.children.recv() => self.take_note(),
+                Some(notice) = self.inbox.notices.recv() => self.output.say(&notice),
                 () = sleep_until(due) => self.keep_time().await,
             }
         }
@@ -280,7 +286,14 @@ impl Supervision {
 
     /// Signals the agent's own process group. Its number cannot belong to another group before
     /// the agent's exit code has been collected.
+    ///
+    /// An agent behind a wall is in another one, which the first process inside signals; the
+    /// wall itself would fall.
     fn signal_group(&self, signal: Signal) {
+        if let Some(gate) = &self.inbox.gate {
+            gate.signal(signal);
+            return;
+        }
         if let Some(group) = Pid::from_raw(self.agent)
             && self.exit_code.is_none()
         {
@@ -370,6 +383,7 @@ impl Supervision {
                 stop: self.stop,
                 exit_code: self.exit_code,
                 spawn_error: None,
+                sandbox_error: None,
                 summary,
                 stderr_tail,
                 out_of_memory: self.over_memory || killed > 0,

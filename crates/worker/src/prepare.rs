@@ -5,7 +5,7 @@ use std::path::Path;
 use agent_domain::{Assignment, CommitId, Ending, Lease, Phase, Reason, unkillable};
 use agent_forge::ForgeError;
 use agent_git::GitError;
-use agent_runner::{CLAUDE_MD_MAX, Conventions, Project, RunRequest};
+use agent_runner::{CLAUDE_MD_MAX, Conventions, Ground, Project, RunRequest};
 
 use crate::attempt::{Attempt, Halt};
 use crate::patience::{Transient, patiently};
@@ -95,6 +95,7 @@ impl Attempt<'_> {
             options: assignment.options.clone(),
             project,
             log: assignment.log.clone(),
+            ground: Ground::default(),
         })
     }
 

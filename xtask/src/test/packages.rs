@@ -14,6 +14,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("sshd", "openssh-server"),
     ("ssh", "openssh-client"),
     ("gh", "gh"),
+    ("bwrap", "bubblewrap"),
+    ("perl", "perl-base"),
 ];
 
 /// Sees to it that every program is there.

@@ -1,4 +1,4 @@
-//! A program that does nothing but supervise.
+//! A program that does nothing but supervise, and what is first inside a sandbox.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,5 +14,11 @@ impl Clock for SystemClock {
 }
 
 fn main() -> ExitCode {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == "inside")
+    {
+        return agent_runner::inside();
+    }
     agent_runner::supervise(Arc::new(SystemClock))
 }

@@ -7,3 +7,4 @@ mod hostile;
 mod output;
 mod support;
 mod surviving;
+mod wall;

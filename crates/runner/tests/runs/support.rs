@@ -3,12 +3,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use agent_domain::{JobId, LogLine, LogStream, RunEnd, RunOptions};
 use agent_runner::{
-    Ladder, Limits, Program, Project, Run, RunRequest, Runner, RunnerConfig, RunnerError,
+    Ground, Ladder, Level, Limits, Program, Project, Run, RunRequest, Runner, RunnerConfig,
+    RunnerError, Sandbox,
 };
 use tempfile::TempDir;
 
@@ -19,6 +21,7 @@ pub(crate) struct Place {
     pub(crate) runner: Runner,
     pub(crate) config: RunnerConfig,
     pub(crate) options: RunOptions,
+    pub(crate) prompt: Arc<str>,
 }
 
 /// An id of its own for each place: by it, what is left of a run is recognised and killed.
@@ -59,6 +62,7 @@ impl Place {
             },
             limits: Limits::default(),
             control_groups: true,
+            sandbox: None,
         };
         adjust(&mut config);
         Self {
@@ -67,7 +71,13 @@ impl Place {
             runner: Runner::new(config.clone()),
             config,
             options: RunOptions::default(),
+            prompt: "do it".into(),
         }
+    }
+
+    /// With a wall around the agent.
+    pub(crate) fn behind(level: Level, script: &str) -> Self {
+        Self::with(script, |config| config.sandbox = Some(sandbox(level)))
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -86,11 +96,12 @@ impl Place {
         RunRequest {
             job: self.job,
             attempt: 1,
-            prompt: "do it".into(),
+            prompt: self.prompt.clone(),
             cwd: self.path("work"),
             options: self.options.clone(),
             project: Project::Trusted,
             log: self.log(),
+            ground: Ground::default(),
         }
     }
 
@@ -201,6 +212,21 @@ impl Place {
             }
         }
         found
+    }
+}
+
+/// A wall with nothing to hide and nothing to show.
+pub(crate) fn sandbox(level: Level) -> Sandbox {
+    Sandbox {
+        level,
+        bwrap: "bwrap".into(),
+        inside: Program {
+            path: env!("CARGO_BIN_EXE_runner-test-supervisor").into(),
+            args: vec!["inside".into()],
+        },
+        hidden: Vec::new(),
+        readable: Vec::new(),
+        hosts: Vec::new(),
     }
 }
 
