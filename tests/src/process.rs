@@ -79,6 +79,7 @@ pub fn kill_all(path: &Path, limit: Duration) -> Vec<Process> {
     loop {
         let found = belonging_to(path);
         if found.is_empty() {
+            remove_groups(path, 4);
             return killed;
         }
         assert!(Instant::now() < deadline, "still running: {found:?}");
@@ -89,6 +90,27 @@ pub fn kill_all(path: &Path, limit: Duration) -> Vec<Process> {
             }
         }
         std::thread::sleep(POLL);
+    }
+}
+
+/// Removes the control groups that killed supervisors below `path` have left behind: nobody else
+/// will, once their records are gone.
+pub fn remove_groups(path: &Path, depth: u32) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        let found = entry.path();
+        if found
+            .file_name()
+            .is_some_and(|name| name == "supervisor.json")
+        {
+            let record = fs::read(&found).unwrap_or_default();
+            let record: serde_json::Value = serde_json::from_slice(&record).unwrap_or_default();
+            let groups = record["groups"].as_array().into_iter().flatten();
+            for group in groups.filter_map(|group| group.as_str()) {
+                fs::remove_dir(group).ok();
+            }
+        } else if depth > 0 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_groups(&found, depth - 1);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod bench;
 mod chaos;
 mod demo;
+mod hostile;
 mod interrupt;
 mod test;
 mod tidy;
@@ -28,6 +29,8 @@ enum Task {
     Test(test::Test),
     /// Check the rules of the project that a program can check.
     Tidy,
+    /// Run agents that try to leave processes behind, over and over, and look for what is left.
+    Hostile(hostile::Hostile),
     /// Measure how fast it is.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -39,6 +42,7 @@ fn main() -> Result<()> {
         Task::Chaos(options) => chaos::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Tidy => tidy::run(workspace::root()),
+        Task::Hostile(options) => hostile::run(&options),
         Task::Bench(bench) => bench::run(&bench),
     }
 }

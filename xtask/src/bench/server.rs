@@ -148,6 +148,7 @@ impl Server {
             }
             thread::sleep(Duration::from_millis(10));
         }
+        process::remove_groups(&self.root, 4);
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 
 mod ending;
 mod hostile;
+mod limits;
 mod output;
 mod support;
 mod surviving;

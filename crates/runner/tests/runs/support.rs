@@ -233,11 +233,21 @@ pub(crate) fn sandbox(level: Level) -> Sandbox {
 impl Drop for Place {
     /// A failed test must not leave its processes to the next one.
     fn drop(&mut self) {
-        for process in self.processes() {
-            let pid = process.split(' ').next().and_then(|pid| pid.parse().ok());
-            if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
-                rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+        let begun = Instant::now();
+        while let left = self.processes()
+            && !left.is_empty()
+            && begun.elapsed() < Duration::from_secs(5)
+        {
+            for process in left {
+                let pid = process.split(' ').next().and_then(|pid| pid.parse().ok());
+                if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+                    rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+                }
             }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for group in self.groups() {
+            fs::remove_dir(group).ok();
         }
     }
 }
