@@ -162,6 +162,9 @@ pub(crate) enum JobsCommand {
     Retry {
         /// Id of the job
         job: String,
+        /// Name for this retry: repeated under the same name it is done once [default: random]
+        #[arg(long)]
+        idempotency_key: Option<String>,
     },
     /// Print a job's log
     Logs {
@@ -221,6 +224,9 @@ pub(crate) struct Submit {
     pub(crate) callback_url: Option<String>,
     #[command(flatten)]
     pub(crate) run: Run,
+    /// Name for this submission: repeated under the same name it is done once [default: random]
+    #[arg(long)]
+    pub(crate) idempotency_key: Option<String>,
     /// Wait until the job has ended; the exit code tells how
     #[arg(long)]
     pub(crate) wait: bool,

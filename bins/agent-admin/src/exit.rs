@@ -57,7 +57,10 @@ impl Exit {
     /// The code for a call that did not succeed.
     pub(crate) const fn of(error: &ClientError) -> Self {
         match error {
-            ClientError::BaseUrl { .. } | ClientError::Token | ClientError::Id(_) => Self::Usage,
+            ClientError::BaseUrl { .. }
+            | ClientError::Token
+            | ClientError::Id(_)
+            | ClientError::IdempotencyKey(_) => Self::Usage,
             ClientError::Unreachable { .. } => Self::Unavailable,
             ClientError::TimedOut { .. } => Self::TimedOut,
             ClientError::Protocol { .. } => Self::Fault,

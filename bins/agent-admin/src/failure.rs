@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     WaitedTooLong { job: String, status: String },
     /// The log could not be read to its end.
     LogBroken { offset: u64 },
+    /// A call that is done once was made again and again, and no answer arrived.
+    Unanswered { error: ClientError, key: String },
     /// The call did not succeed.
     Call(ClientError),
 }
@@ -50,7 +52,7 @@ impl Failure {
             Self::Output(_) => Exit::Fault,
             Self::WaitedTooLong { .. } => Exit::TimedOut,
             Self::LogBroken { .. } => Exit::Unavailable,
-            Self::Call(error) => Exit::of(error),
+            Self::Call(error) | Self::Unanswered { error, .. } => Exit::of(error),
         }
     }
 
@@ -69,6 +71,11 @@ impl Failure {
             Self::LogBroken { offset } => {
                 format!("the connection broke again and again; go on with --offset {offset}")
             }
+            Self::Unanswered { error, key } => format!(
+                "{}\nWhether it was done is not known. To be sure, repeat the command with \
+                 --idempotency-key {key}",
+                call_sentence(error)
+            ),
             Self::Call(error) => call_sentence(error),
         }
     }

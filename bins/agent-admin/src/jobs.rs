@@ -8,7 +8,7 @@ use crate::args::JobsCommand;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::screen::Screen;
-use crate::{clients, logs, submit, wait};
+use crate::{clients, logs, once, submit, wait};
 
 pub(crate) fn run(
     client: &Client,
@@ -38,7 +38,10 @@ pub(crate) fn run(
         }
         JobsCommand::Show { job } => show(screen, client.job(&job)?),
         JobsCommand::Cancel { job, no_wait } => cancel(client, screen, &job, !no_wait),
-        JobsCommand::Retry { job } => retry(client, screen, &job),
+        JobsCommand::Retry {
+            job,
+            idempotency_key,
+        } => retry(client, screen, &job, idempotency_key),
         JobsCommand::Logs {
             job,
             follow,
@@ -139,8 +142,13 @@ fn cancel(client: &Client, screen: &mut Screen, job: &str, wait: bool) -> Result
     Ok(Exit::Done)
 }
 
-fn retry(client: &Client, screen: &mut Screen, job: &str) -> Result<Exit, Failure> {
-    let retried = client.retry(job)?;
+fn retry(
+    client: &Client,
+    screen: &mut Screen,
+    job: &str,
+    key: Option<String>,
+) -> Result<Exit, Failure> {
+    let retried = once::call(client, key, |client| client.retry(job))?;
     if !screen.json(&retried)? {
         screen.record(&[
             ("id", Some(retried.id)),

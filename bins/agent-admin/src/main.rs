@@ -6,6 +6,7 @@ mod exit;
 mod failure;
 mod jobs;
 mod logs;
+mod once;
 mod screen;
 mod submit;
 mod system;

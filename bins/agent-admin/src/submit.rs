@@ -10,12 +10,14 @@ use crate::args::Submit;
 use crate::clients;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::once;
 use crate::screen::Screen;
 use crate::wait;
 
 pub(crate) fn run(client: &Client, screen: &mut Screen, args: Submit) -> Result<Exit, Failure> {
-    let wait = args.wait;
-    let created = client.create_job(&request(args)?)?;
+    let (wait, key) = (args.wait, args.idempotency_key.clone());
+    let job = request(args)?;
+    let created = once::call(client, key, |client| client.create_job(&job))?;
     if wait {
         screen.line(&format!(
             "job {} queued at position {}",

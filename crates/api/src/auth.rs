@@ -12,6 +12,9 @@ use subtle::ConstantTimeEq as _;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
+/// Whoever shows the token: one caller, also when the token is changed.
+pub(crate) const CALLER: &str = "root";
+
 /// SHA-256 of the token: comparing digests takes the same time whatever was sent, its length
 /// included.
 #[derive(Clone, Copy)]

@@ -15,10 +15,17 @@ use crate::problem::Problem;
 use crate::state::{ApiState, Limits};
 
 /// A body that is one JSON object of the shape `T`.
-pub(crate) struct JsonBody<T>(pub(crate) T);
+pub(crate) struct JsonBody<T> {
+    pub(crate) value: T,
+    /// As it came.
+    pub(crate) bytes: Bytes,
+}
 
 /// The absence of a body; `{}` counts as absent, any field in it does not.
-pub(crate) struct NoBody;
+pub(crate) struct NoBody {
+    /// As it came.
+    pub(crate) bytes: Bytes,
+}
 
 /// The shape of a body that says nothing.
 #[derive(Deserialize)]
@@ -34,7 +41,8 @@ impl<T: DeserializeOwned> FromRequest for JsonBody<T> {
         let (declared, payload) = (declared_length(request), payload.take());
         Box::pin(async move {
             let bytes = read(payload, declared, checked?).await?;
-            parse(&bytes).map(Self)
+            let value = parse(&bytes)?;
+            Ok(Self { value, bytes })
         })
     }
 }
@@ -51,7 +59,7 @@ impl FromRequest for NoBody {
             if !bytes.trim_ascii().is_empty() {
                 parse::<Nothing>(&bytes)?;
             }
-            Ok(Self)
+            Ok(Self { bytes })
         })
     }
 }

@@ -1,16 +1,19 @@
 //! `/clients`.
 
+use actix_web::http::StatusCode;
 use actix_web::web::{Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
 use agent_client::wire::{
     ClientDeleted, ClientDetails, ClientList, ClientSummary, CreateClient, UpdateClient,
 };
+use agent_domain::Answer;
+use agent_queue::CreatedClient;
 
 use crate::body::{JsonBody, NoBody};
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::state::ApiState;
-use crate::{map, parse, path};
+use crate::{map, once, parse, path};
 
 pub(crate) async fn list(
     state: Data<ApiState>,
@@ -35,23 +38,28 @@ pub(crate) async fn get(
 pub(crate) async fn create(
     state: Data<ApiState>,
     request: HttpRequest,
-    JsonBody(body): JsonBody<CreateClient>,
+    body: JsonBody<CreateClient>,
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
-    let created = state.engine.create_client(parse::new_client(body)?).await?;
-    Ok(HttpResponse::Created().json(map::client_created(created)))
+    let once = once::asked(&request, &body.bytes, created)?;
+    let new = parse::new_client(body.value)?;
+    once::respond(state.engine.create_client_once(new, once).await?, created)
+}
+
+fn created(client: &CreatedClient) -> Answer {
+    once::answer(StatusCode::CREATED, &map::client_created(client.clone()))
 }
 
 pub(crate) async fn update(
     state: Data<ApiState>,
     request: HttpRequest,
-    JsonBody(body): JsonBody<UpdateClient>,
+    body: JsonBody<UpdateClient>,
 ) -> Result<Json<ClientSummary>, Problem> {
     Query::parse(request.query_string(), &[])?;
     let id = path::client_id(&request)?;
     let view = state
         .engine
-        .update_client(id, parse::client_change(body)?)
+        .update_client(id, parse::client_change(body.value)?)
         .await?;
     Ok(Json(map::client_summary(view)))
 }

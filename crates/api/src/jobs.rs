@@ -1,15 +1,18 @@
 //! `/jobs`, but for logs and history.
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::web::{Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
 use agent_client::wire::{CreateJob, JobList};
+use agent_domain::Answer;
+use agent_queue::{Accepted, CancelOutcome};
 
 use crate::body::{JsonBody, NoBody};
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::state::ApiState;
-use crate::{map, messages, parse, path};
+use crate::{map, messages, once, parse, path};
 
 pub(crate) async fn list(
     state: Data<ApiState>,
@@ -42,35 +45,50 @@ pub(crate) async fn get(
 pub(crate) async fn create(
     state: Data<ApiState>,
     request: HttpRequest,
-    JsonBody(body): JsonBody<CreateJob>,
+    body: JsonBody<CreateJob>,
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
-    let accepted = state.engine.submit(parse::submission(body)?).await?;
-    Ok(HttpResponse::Created().json(map::job_created(&accepted)))
+    let once = once::asked(&request, &body.bytes, created)?;
+    let submission = parse::submission(body.value)?;
+    once::respond(state.engine.submit_once(submission, once).await?, created)
+}
+
+fn created(accepted: &Accepted) -> Answer {
+    once::answer(StatusCode::CREATED, &map::job_created(accepted))
 }
 
 pub(crate) async fn cancel(
     state: Data<ApiState>,
     request: HttpRequest,
-    _: NoBody,
+    body: NoBody,
 ) -> Result<HttpResponse, Problem> {
     let wait = Query::parse(request.query_string(), &["wait"])?.flag("wait", true)?;
-    let outcome = state.engine.cancel(path::job_id(&request)?, wait).await?;
-    let mut answer = if outcome.job.state.ended_at().is_some() {
-        HttpResponse::Ok()
+    let id = path::job_id(&request)?;
+    let once = once::asked(&request, &body.bytes, cancelled)?;
+    once::respond(state.engine.cancel_once(id, wait, once).await?, cancelled)
+}
+
+fn cancelled(outcome: &CancelOutcome) -> Answer {
+    let ended = outcome.job.state.ended_at().is_some();
+    let status = if ended {
+        StatusCode::OK
     } else {
-        HttpResponse::Accepted()
+        StatusCode::ACCEPTED
     };
-    Ok(answer.json(map::cancelled(&outcome)))
+    once::answer(status, &map::cancelled(outcome))
 }
 
 pub(crate) async fn retry(
     state: Data<ApiState>,
     request: HttpRequest,
-    _: NoBody,
+    body: NoBody,
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
     let original = path::job_id(&request)?;
-    let accepted = state.engine.retry(original).await?;
-    Ok(HttpResponse::Created().json(map::job_retried(&accepted, original.to_string())))
+    let retried = move |accepted: &Accepted| {
+        let body = map::job_retried(accepted, original.to_string());
+        once::answer(StatusCode::CREATED, &body)
+    };
+    let once = once::asked(&request, &body.bytes, retried)?;
+    once::respond(state.engine.retry_once(original, once).await?, retried)
 }

@@ -12,6 +12,7 @@ mod jobs;
 mod log;
 mod map;
 mod messages;
+mod once;
 mod parse;
 mod path;
 mod probes;

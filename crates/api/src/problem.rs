@@ -169,7 +169,8 @@ impl From<EngineError> for Problem {
         }
         let mut problem = Self::new(status_of(class), error.code(), error.to_string());
         problem.0.field = error.field().map(str::to_owned);
-        if class == Class::Unavailable {
+        let in_flight = matches!(error, EngineError::IdempotencyInFlight);
+        if class == Class::Unavailable || in_flight {
             let seconds = match error {
                 EngineError::Draining => RETRY_DRAINING,
                 EngineError::DiskLow(_) => RETRY_DISK,
@@ -187,6 +188,7 @@ fn status_of(class: Class) -> StatusCode {
         Class::NotFound => StatusCode::NOT_FOUND,
         Class::Conflict => StatusCode::CONFLICT,
         Class::Invalid => StatusCode::BAD_REQUEST,
+        Class::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
         Class::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Class::Denied => StatusCode::UNAUTHORIZED,
         Class::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

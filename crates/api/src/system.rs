@@ -1,14 +1,17 @@
 //! `/health`, `/queue` and `/sync`.
 
-use actix_web::HttpRequest;
+use actix_web::http::StatusCode;
 use actix_web::web::{Data, Json};
+use actix_web::{HttpRequest, HttpResponse};
 use agent_client::wire::{Health, QueueView, SyncResult};
+use agent_domain::Answer;
+use agent_queue::Synced;
 
 use crate::body::NoBody;
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::state::ApiState;
-use crate::{map, parse};
+use crate::{map, once, parse};
 
 pub(crate) async fn health(
     state: Data<ApiState>,
@@ -31,11 +34,15 @@ pub(crate) async fn queue(
 pub(crate) async fn sync(
     state: Data<ApiState>,
     request: HttpRequest,
-    _: NoBody,
-) -> Result<Json<SyncResult>, Problem> {
+    body: NoBody,
+) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
-    let synced = state.engine.sync().await?;
-    Ok(Json(SyncResult {
-        synced: synced.into_iter().map(map::synced).collect(),
-    }))
+    let once = once::asked(&request, &body.bytes, synced)?;
+    once::respond(state.engine.sync_once(once).await?, synced)
+}
+
+#[expect(clippy::ptr_arg, reason = "what the engine gives is a vector")]
+fn synced(repos: &Vec<Synced>) -> Answer {
+    let synced = repos.iter().cloned().map(map::synced).collect();
+    once::answer(StatusCode::OK, &SyncResult { synced })
 }

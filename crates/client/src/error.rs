@@ -19,6 +19,9 @@ pub enum ClientError {
     /// The text cannot be an id.
     #[error("{0:?} is not an id")]
     Id(String),
+    /// The text cannot be an idempotency key.
+    #[error("{0:?} is no idempotency key: 1 to 255 visible ASCII characters")]
+    IdempotencyKey(String),
     /// No connection could be made, or it broke.
     #[error("cannot reach {url}: {problem}")]
     Unreachable {
@@ -26,6 +29,8 @@ pub enum ClientError {
         url: String,
         /// What happened.
         problem: String,
+        /// Whether there was a connection, so that the request may have arrived.
+        connected: bool,
     },
     /// The server did not answer in time.
     #[error("{url} did not answer in time")]
@@ -83,6 +88,15 @@ impl ClientError {
         }
     }
 
+    /// Whether the request may have arrived and been done although its answer did not arrive.
+    pub const fn may_have_arrived(&self) -> bool {
+        match self {
+            Self::TimedOut { .. } | Self::Protocol { .. } => true,
+            Self::Unreachable { connected, .. } => *connected,
+            _ => false,
+        }
+    }
+
     pub(crate) fn from_transport(url: &str, error: ureq::Error) -> Self {
         let url = url.to_owned();
         match error {
@@ -93,14 +107,17 @@ impl ClientError {
             ureq::Error::Io(error) => Self::Unreachable {
                 url,
                 problem: plain(&error),
+                connected: broke(error.kind()),
             },
             ureq::Error::HostNotFound => Self::Unreachable {
                 url,
                 problem: "host not found".into(),
+                connected: false,
             },
             ureq::Error::ConnectionFailed => Self::Unreachable {
                 url,
                 problem: "connection failed".into(),
+                connected: false,
             },
             other => Self::Protocol {
                 url,
@@ -108,6 +125,17 @@ impl ClientError {
             },
         }
     }
+}
+
+/// Whether a connection that was there has ended.
+const fn broke(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::UnexpectedEof
+    )
 }
 
 /// Says what happened without the system's own number for it.

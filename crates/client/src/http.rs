@@ -88,6 +88,17 @@ impl Client {
         })
     }
 
+    /// This client with an `Idempotency-Key` on each of its POSTs: however often the same call is
+    /// made with it, also after a broken connection, it is done once and answered alike.
+    ///
+    /// Use one key for one call and its repeats; the server keeps answers for a day.
+    pub fn once(&self, key: &str) -> Result<Self, ClientError> {
+        Ok(Self {
+            transport: self.transport.once(key)?,
+            ..self.clone()
+        })
+    }
+
     /// The server's address.
     pub fn address(&self) -> &str {
         self.transport.address()

@@ -29,6 +29,7 @@ pub(crate) struct Transport {
     agent: Agent,
     base: Url,
     authorization: HeaderValue,
+    idempotency_key: Option<HeaderValue>,
 }
 
 impl Transport {
@@ -50,6 +51,18 @@ impl Transport {
             agent: config.into(),
             base: parse_base(base_url)?,
             authorization,
+            idempotency_key: None,
+        })
+    }
+
+    /// The same, with a key on each POST.
+    pub(crate) fn once(&self, key: &str) -> Result<Self, ClientError> {
+        let refuse = || ClientError::IdempotencyKey(key.to_owned());
+        let legal = (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
+        let value = HeaderValue::from_str(key).ok().filter(|_| legal);
+        Ok(Self {
+            idempotency_key: Some(value.ok_or_else(refuse)?),
+            ..self.clone()
         })
     }
 
@@ -76,11 +89,16 @@ impl Transport {
         body: Option<&B>,
         patience: Patience,
     ) -> Result<Response<Body>, ClientError> {
-        let request = Request::builder()
+        let key = self.idempotency_key.as_ref();
+        let key = key.filter(|_| method == Method::POST).cloned();
+        let mut request = Request::builder()
             .method(method)
             .uri(url.as_str())
             .header(header::AUTHORIZATION, self.authorization.clone())
             .header(header::ACCEPT, "application/json, text/plain, */*");
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
         let sent = match body {
             Some(body) => {
                 let json = serde_json::to_vec(body)

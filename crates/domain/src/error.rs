@@ -9,6 +9,8 @@ pub enum Class {
     Conflict,
     /// The request itself is wrong.
     Invalid,
+    /// The request is sound, but contradicts an earlier one that it claims to be.
+    Unprocessable,
     /// The request is larger than a documented limit.
     TooLarge,
     /// The caller may not do this.

@@ -10,6 +10,8 @@ pub const NAME_CHARS: usize = 200;
 pub const URL_BYTES: usize = 2048;
 /// Longest branch name, in bytes: it becomes a file name below the mirror, with room for `.lock`.
 pub const BRANCH_BYTES: usize = 200;
+/// Longest `Idempotency-Key`, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES: usize = 255;
 /// Largest page of a list.
 pub const PAGE_MAX: u32 = 500;
 /// Page size where none is asked for.

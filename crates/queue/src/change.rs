@@ -8,7 +8,7 @@ use agent_domain::{
     DeliveryId, Directive, Effect, Ending, Event, Facts, Finding, Found, Job, JobId, Lease,
     Refused, State, Timestamp, Transition, WorkerId, apply,
 };
-use agent_storage::{Change, JobWithClient, NewDelivery};
+use agent_storage::{Change, JobWithClient, NewDelivery, NewOnce};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -28,6 +28,9 @@ pub(crate) enum ChangeError {
     Engine(EngineError),
 }
 
+/// Says what to remember of the request for a change, from the change.
+pub(crate) type Remember = Box<dyn Fn(&Changed) -> NewOnce + Send + Sync>;
+
 /// A change that was made.
 #[derive(Debug)]
 pub(crate) struct Changed {
@@ -43,14 +46,30 @@ impl Engine {
     /// Goes on when the caller is dropped: between storing a change and waking whoever has to
     /// know of it nothing may come in between.
     pub(crate) async fn change(&self, id: JobId, event: Event) -> Result<Changed, ChangeError> {
+        self.change_once(id, event, None).await
+    }
+
+    /// As [`Engine::change`], and remembers in the same transaction the request for the change,
+    /// where `once` tells it of the change.
+    pub(crate) async fn change_once(
+        &self,
+        id: JobId,
+        event: Event,
+        once: Option<Remember>,
+    ) -> Result<Changed, ChangeError> {
         let engine = self.clone();
-        let changing = self.spawn(async move { engine.change_here(id, event).await });
+        let changing = self.spawn(async move { engine.change_here(id, event, once).await });
         changing
             .await
             .unwrap_or(Err(ChangeError::Engine(EngineError::Interrupted)))
     }
 
-    async fn change_here(&self, id: JobId, event: Event) -> Result<Changed, ChangeError> {
+    async fn change_here(
+        &self,
+        id: JobId,
+        event: Event,
+        once: Option<Remember>,
+    ) -> Result<Changed, ChangeError> {
         for _ in 0..ROUNDS_MAX {
             let found = self.inner.store.job(id).await.map_err(ChangeError::from)?;
             let before = found.ok_or(EngineError::JobNotFound)?.job;
@@ -59,15 +78,14 @@ impl Engine {
             let effects = next.effects.clone();
             let change = self.with_delivery(next);
             let after = change.job.clone();
-            if self
-                .inner
-                .store
-                .commit(change)
-                .await
-                .map_err(ChangeError::from)?
-            {
-                self.after(&after, &effects);
-                return Ok(Changed { before, after });
+            let changed = Changed { before, after };
+            let stored = match &once {
+                None => self.inner.store.commit(change).await,
+                Some(once) => self.inner.store.commit_once(change, once(&changed)).await,
+            };
+            if stored.map_err(ChangeError::from)? {
+                self.after(&changed.after, &effects);
+                return Ok(changed);
             }
         }
         Err(ChangeError::Engine(EngineError::Contended))

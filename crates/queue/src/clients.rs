@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::once::{Begun, Once, Reply};
 use crate::views::{ClientDetails, ClientView, CreatedClient, Synced};
 
 /// Repositories brought up to date at the same time: enough to hide network latency, few enough
@@ -44,9 +45,39 @@ impl Engine {
     }
 
     /// Creates a client and clones its repository, waiting for the clone for at most
-    /// [`crate::EngineConfig::clone_wait`]; a longer clone goes on behind.
-    pub async fn create_client(&self, new: NewClient) -> Result<CreatedClient, EngineError> {
+    /// [`crate::EngineConfig::clone_wait`]; a longer clone goes on behind. At most once: a repeat
+    /// after a crash waits for the clone of the client that the first request has made.
+    pub async fn create_client_once(
+        &self,
+        new: NewClient,
+        once: Option<Once<CreatedClient>>,
+    ) -> Result<Reply<CreatedClient>, EngineError> {
+        self.at_most_once(once, |engine, begun| async move {
+            let client = engine.begin_client(new, begun.as_ref()).await?;
+            let clone_error = engine.clone_for(&client).await;
+            let created = CreatedClient {
+                repo_cloned: engine.inner.mirrors.exists(&client.repo),
+                clone_error,
+                bare_repo_path: engine.inner.mirrors.path(&client.repo),
+                client,
+            };
+            engine.remember_answer(begun.as_ref(), &created).await?;
+            Ok(created)
+        })
+        .await
+    }
+
+    async fn begin_client(
+        &self,
+        new: NewClient,
+        begun: Option<&Begun<CreatedClient>>,
+    ) -> Result<Client, EngineError> {
         self.admit()?;
+        if let Some(id) = begun.and_then(|begun| begun.unfinished.as_ref()) {
+            let id = id.parse().map_err(|_| EngineError::ClientNotFound)?;
+            let made = self.inner.store.client(id).await?;
+            return made.ok_or(EngineError::ClientNotFound);
+        }
         let now = self.inner.clock.now();
         let client = Client {
             id: ClientId::fresh(self.inner.ids.as_ref()),
@@ -59,14 +90,12 @@ impl Engine {
             created_at: now,
             updated_at: now,
         };
-        self.inner.store.insert_client(client.clone()).await?;
-        let clone_error = self.clone_for(&client).await;
-        Ok(CreatedClient {
-            repo_cloned: self.inner.mirrors.exists(&client.repo),
-            clone_error,
-            bare_repo_path: self.inner.mirrors.path(&client.repo),
-            client,
-        })
+        let store = &self.inner.store;
+        match begun.map(|begun| begun.begun(&client.id, now)) {
+            None => store.insert_client(client.clone()).await?,
+            Some(once) => store.insert_client_once(client.clone(), once).await?,
+        }
+        Ok(client)
     }
 
     /// Changes a client.
@@ -117,9 +146,22 @@ impl Engine {
         }
     }
 
-    /// Brings the mirrors of all clients up to date; refused as new work is.
-    pub async fn sync(&self) -> Result<Vec<Synced>, EngineError> {
-        self.admit()?;
+    /// Brings the mirrors of all clients up to date; refused as new work is. At most once, save where the server dies
+    /// before the end: then a repeat does it again, which does no harm.
+    pub async fn sync_once(
+        &self,
+        once: Option<Once<Vec<Synced>>>,
+    ) -> Result<Reply<Vec<Synced>>, EngineError> {
+        self.at_most_once(once, |engine, begun| async move {
+            engine.admit()?;
+            let synced = engine.sync().await?;
+            engine.remember_answer(begun.as_ref(), &synced).await?;
+            Ok(synced)
+        })
+        .await
+    }
+
+    async fn sync(&self) -> Result<Vec<Synced>, EngineError> {
         let gate = Arc::new(Semaphore::new(SYNC_CONCURRENCY));
         let mut fetches = Vec::new();
         for client in self.inner.store.clients().await? {

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::disk::{Disk, DiskConfig};
 use crate::error::EngineError;
 use crate::leases::Leases;
+use crate::once::InFlight;
 use crate::readiness::Probe;
 use crate::signals::Signals;
 
@@ -106,6 +107,8 @@ pub(crate) struct Inner {
     pub(crate) agent: Mutex<AgentSeen>,
     pub(crate) disk: Disk,
     pub(crate) probe: Probe,
+    /// Requests with an idempotency key that are being done.
+    pub(crate) once: InFlight,
     pub(crate) draining: AtomicBool,
     pub(crate) stop: CancellationToken,
     /// Background work of every kind; see [`Engine::spawn`].
@@ -151,6 +154,7 @@ impl Engine {
             unsettled: AtomicUsize::new(usize::try_from(running).unwrap_or(usize::MAX)),
             stale_writes: AtomicU64::new(0),
             agent: Mutex::default(),
+            once: InFlight::default(),
             draining: AtomicBool::new(false),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),

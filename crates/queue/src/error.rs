@@ -62,6 +62,12 @@ pub enum EngineError {
     /// Storage failed.
     #[error("Storage failed: {0}")]
     Storage(#[source] StoreError),
+    /// The key was used for another request.
+    #[error("This Idempotency-Key was used for another request")]
+    IdempotencyKeyReused,
+    /// The first request with the key is still being done.
+    #[error("The first request with this Idempotency-Key is still being worked on")]
+    IdempotencyInFlight,
     /// The work was broken off; whether it was done is not known.
     #[error("The request was interrupted; look before trying again")]
     Interrupted,
@@ -79,7 +85,9 @@ impl EngineError {
             | Self::ClientBusy
             | Self::BranchHeld { .. }
             | Self::BranchExists { .. }
-            | Self::JobUnfinished(_) => Class::Conflict,
+            | Self::JobUnfinished(_)
+            | Self::IdempotencyInFlight => Class::Conflict,
+            Self::IdempotencyKeyReused => Class::Unprocessable,
             // The specification answers 400, not 409, when an ended job is cancelled.
             Self::Field { .. } | Self::JobEnded(_) => Class::Invalid,
             Self::Draining | Self::DiskLow(_) | Self::Contended | Self::Interrupted => {
@@ -107,6 +115,8 @@ impl EngineError {
             Self::Storage(error) if error.class() == Class::Unavailable => "storage_unavailable",
             Self::Storage(_) => "storage_failed",
             Self::Contended => "contended",
+            Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::IdempotencyInFlight => "idempotency_in_flight",
             Self::Interrupted => "interrupted",
         }
     }
@@ -135,6 +145,7 @@ impl From<StoreError> for EngineError {
             StoreError::Taken { what } => Self::ClientExists(what),
             StoreError::ClientBusy => Self::ClientBusy,
             StoreError::ClientGone => Self::ClientNotFound,
+            StoreError::AnsweredAlready => Self::IdempotencyInFlight,
             other => Self::Storage(other),
         }
     }

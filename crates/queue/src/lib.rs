@@ -16,6 +16,7 @@ mod leases;
 mod log;
 mod loops;
 mod messages;
+mod once;
 mod outbox;
 mod payload;
 mod queries;
@@ -32,6 +33,7 @@ pub use agent_storage::{
 pub use disk::{DiskConfig, DiskShortage, DiskTrouble, DiskVolume};
 pub use engine::{Engine, EngineConfig, EngineParts};
 pub use error::EngineError;
+pub use once::{Once, Reply};
 pub use readiness::Readiness;
 pub use system::{RandomIds, SystemClock};
 pub use views::{

@@ -6,13 +6,15 @@
 //! | `disk::watch` | 1 s | nothing else | looks at what is free, and keeps only the answer |
 //! | `outbox::relay` | 30 s | a job that ends, a try that is done, the next due time | reads what is due; a delivery under way is not begun twice; its id never changes |
 //! | `leases::reap` | 5 s | the end of the next lease | only a lease that nobody has renewed since it was seen is ended |
+//! | `once::prune` | 1 h | the start | removes only what is out of date, a bounded number at once |
 
 use crate::engine::Engine;
-use crate::{disk, leases, outbox};
+use crate::{disk, leases, once, outbox};
 
 /// Starts every loop.
 pub(crate) fn spawn(engine: &Engine) {
     engine.spawn(disk::watch(engine.clone()));
     engine.spawn(outbox::relay(engine.clone()));
     engine.spawn(leases::reap(engine.clone()));
+    engine.spawn(once::prune(engine.clone()));
 }

@@ -2,11 +2,13 @@
 
 use agent_domain::{
     BranchName, Client, ClientId, Facts, Fence, Job, JobId, JobSpec, RepoSlug, RunOptions, State,
+    Timestamp,
 };
-use agent_storage::{NewJob, StoreError};
+use agent_storage::{CreatedJob, NewJob, StoreError};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::once::{Begun, Once, Reply};
 use crate::views::{Accepted, Submission, Target};
 
 /// How many names a retry tries for its branch before it gives up.
@@ -15,6 +17,39 @@ const RETRY_NAMES_MAX: u32 = 1000;
 impl Engine {
     /// Takes a job in. Once this returns, no crash of anything loses it.
     pub async fn submit(&self, submission: Submission) -> Result<Accepted, EngineError> {
+        self.take_in(submission, None).await
+    }
+
+    /// As [`Engine::submit`], at most once; the answer is stored in the job's own transaction.
+    pub async fn submit_once(
+        &self,
+        submission: Submission,
+        once: Option<Once<Accepted>>,
+    ) -> Result<Reply<Accepted>, EngineError> {
+        self.at_most_once(once, |engine, begun| async move {
+            engine.take_in(submission, begun).await
+        })
+        .await
+    }
+
+    /// Takes the work of an ended job in again as a new job, on the same branch while that is
+    /// free, else on `<branch>-retry-<n>`; at most once, like [`Engine::submit_once`].
+    pub async fn retry_once(
+        &self,
+        id: JobId,
+        once: Option<Once<Accepted>>,
+    ) -> Result<Reply<Accepted>, EngineError> {
+        self.at_most_once(once, move |engine, begun| async move {
+            engine.take_in_again(id, begun).await
+        })
+        .await
+    }
+
+    async fn take_in(
+        &self,
+        submission: Submission,
+        begun: Option<Begun<Accepted>>,
+    ) -> Result<Accepted, EngineError> {
         self.admit()?;
         let (client, is_new) = match submission.target {
             Target::Client(id) => (
@@ -32,16 +67,22 @@ impl Engine {
         };
         self.check_callback(&submission.spec)?;
         self.check_branch(&client, &submission.spec.branch).await?;
-        let accepted = self
-            .store_job(&client, is_new, submission.spec, None)
-            .await?;
+        let new = Fresh {
+            create_client: is_new.then(|| client.clone()),
+            client: &client,
+            spec: submission.spec,
+            retry_of: None,
+        };
+        let accepted = self.store_job(new, begun).await?;
         tracing::info!(job.id = %accepted.id, client.repo = %client.repo, "job queued");
         Ok(accepted)
     }
 
-    /// Takes the work of an ended job in again as a new job, on the same branch while that is
-    /// free, else on `<branch>-retry-<n>`.
-    pub async fn retry(&self, id: JobId) -> Result<Accepted, EngineError> {
+    async fn take_in_again(
+        &self,
+        id: JobId,
+        begun: Option<Begun<Accepted>>,
+    ) -> Result<Accepted, EngineError> {
         self.admit()?;
         let found = self
             .inner
@@ -69,7 +110,13 @@ impl Engine {
                 Err(EngineError::BranchExists { .. }) => continue,
                 other => other?,
             }
-            match self.store_job(&client, false, spec, Some(id)).await {
+            let new = Fresh {
+                client: &client,
+                create_client: None,
+                spec,
+                retry_of: Some(id),
+            };
+            match self.store_job(new, begun.clone()).await {
                 Err(EngineError::BranchHeld { .. }) => {}
                 other => return other,
             }
@@ -133,16 +180,58 @@ impl Engine {
 
     async fn store_job(
         &self,
-        client: &Client,
-        is_new: bool,
-        spec: JobSpec,
-        retry_of: Option<JobId>,
+        new: Fresh<'_>,
+        begun: Option<Begun<Accepted>>,
     ) -> Result<Accepted, EngineError> {
         let now = self.inner.clock.now();
-        let branch = spec.branch.clone();
-        let job = Job {
+        let branch = new.spec.branch.clone();
+        let job = self.fresh_job(new.client.id, new.spec, new.retry_of, now);
+        let id = job.id;
+        let engine = self.clone();
+        // Not after the wait, where the caller may have hung up: a job that is stored must also be
+        // announced.
+        let announce = move || engine.inner.ready.notify_waiters();
+        let create_client = new.create_client;
+        let new = NewJob { job, create_client };
+        let accepted = {
+            let branch = branch.clone();
+            move |created: &CreatedJob| Accepted {
+                id,
+                client_id: created.client_id,
+                position: created.position,
+                branch,
+                created_at: now,
+            }
+        };
+        let store = &self.inner.store;
+        let created = match begun {
+            None => store.create_job_then(new, announce).await,
+            Some(begun) => {
+                let accepted = accepted.clone();
+                let once = move |created: &CreatedJob| begun.answered(&accepted(created), now);
+                store.create_job_once(new, once, announce).await
+            }
+        };
+        match created {
+            Ok(created) => Ok(accepted(&created)),
+            Err(StoreError::BranchHeld(job)) => {
+                let branch = branch.to_string();
+                Err(EngineError::BranchHeld { branch, job })
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    fn fresh_job(
+        &self,
+        client_id: ClientId,
+        spec: JobSpec,
+        retry_of: Option<JobId>,
+        now: Timestamp,
+    ) -> Job {
+        Job {
             id: JobId::fresh(self.inner.ids.as_ref()),
-            client_id: client.id,
+            client_id,
             spec,
             retry_of,
             version: 0,
@@ -158,31 +247,17 @@ impl Engine {
             created_at: now,
             started_at: None,
             updated_at: now,
-        };
-        let id = job.id;
-        let create_client = is_new.then(|| client.clone());
-        let engine = self.clone();
-        // Not after the wait, where the caller may have hung up: a job that is stored must also be
-        // announced.
-        let announce = move || engine.inner.ready.notify_waiters();
-        let new = NewJob { job, create_client };
-        let created = self.inner.store.create_job_then(new, announce).await;
-        let created = created.map_err(|error| match error {
-            StoreError::BranchHeld(job) => EngineError::BranchHeld {
-                branch: branch.to_string(),
-                job,
-            },
-            other => other.into(),
-        })?;
-        let (client_id, position) = (created.client_id, created.position);
-        Ok(Accepted {
-            id,
-            client_id,
-            position,
-            branch,
-            created_at: now,
-        })
+        }
     }
+}
+
+/// A job about to be stored.
+struct Fresh<'a> {
+    client: &'a Client,
+    /// The same client, where there is none yet.
+    create_client: Option<Client>,
+    spec: JobSpec,
+    retry_of: Option<JobId>,
 }
 
 /// The name without the suffix that an earlier retry gave it.

@@ -4,7 +4,7 @@ use agent_domain::{Client, ClientChange, ClientId, RepoSlug, Timestamp};
 use rusqlite::{Connection, Row, params};
 
 use crate::rows::{self, Columns, client_columns, micros};
-use crate::{ClientCounts, Store, StoreError, sql};
+use crate::{ClientCounts, NewOnce, Store, StoreError, once, sql};
 
 pub(crate) const INSERT: &str = "
     INSERT INTO clients (id, os_client_id, name, github_org, github_repo, default_branch,
@@ -52,6 +52,19 @@ impl Store {
     /// Adds a client. Its foreign id and its repository (regardless of case) must be free.
     pub async fn insert_client(&self, client: Client) -> Result<(), StoreError> {
         self.write(move |conn| insert(conn, &client)).await
+    }
+
+    /// As [`Store::insert_client`], and remembers in the same transaction the request for it.
+    pub async fn insert_client_once(
+        &self,
+        client: Client,
+        once: NewOnce,
+    ) -> Result<(), StoreError> {
+        self.write(move |conn| {
+            insert(conn, &client)?;
+            once::remember(conn, &once)
+        })
+        .await
     }
 
     /// Finds a client that is not deleted.

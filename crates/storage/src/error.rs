@@ -26,6 +26,9 @@ pub enum StoreError {
     /// The client does not exist, or not any more.
     #[error("there is no such client")]
     ClientGone,
+    /// A request with the same idempotency key has been answered meanwhile.
+    #[error("a request with this idempotency key is answered already")]
+    AnsweredAlready,
     /// The job a page was to start after does not exist.
     #[error("there is no job {0} to go on from")]
     UnknownCursor(JobId),
@@ -67,7 +70,9 @@ impl StoreError {
     /// What kind of error this is.
     pub const fn class(&self) -> Class {
         match self {
-            Self::Taken { .. } | Self::ClientBusy | Self::BranchHeld(_) => Class::Conflict,
+            Self::Taken { .. } | Self::ClientBusy | Self::BranchHeld(_) | Self::AnsweredAlready => {
+                Class::Conflict
+            }
             Self::ClientGone => Class::NotFound,
             Self::UnknownCursor(_) => Class::Invalid,
             Self::InUse { .. } | Self::DiskFull | Self::Closed | Self::Unavailable(_) => {
@@ -86,6 +91,7 @@ impl StoreError {
             Self::ClientBusy => "client_busy",
             Self::BranchHeld(_) => "branch_exists",
             Self::ClientGone => "client_not_found",
+            Self::AnsweredAlready => "idempotency_in_flight",
             Self::UnknownCursor(_) => "unknown_cursor",
             Self::InUse { .. } => "database_in_use",
             Self::NewerSchema { .. } => "newer_schema",

@@ -5,8 +5,8 @@ use rusqlite::{Connection, params, params_from_iter};
 
 use crate::rows::{self, Columns, client_columns, job_columns, micros};
 use crate::{
-    Change, CreatedJob, HistoryEntry, JobWithClient, NewJob, Store, StoreError, claim, clients,
-    lists, outbox, sql,
+    Change, CreatedJob, HistoryEntry, JobWithClient, NewJob, NewOnce, Store, StoreError, claim,
+    clients, lists, once, outbox, sql,
 };
 
 /// Values 1 to 29 are those of [`rows::changing`], the rest those of [`rows::fixed`]. A ready job
@@ -91,6 +91,22 @@ impl Store {
         self.write_then(move |conn| create(conn, new), stored).await
     }
 
+    /// As [`Store::create_job_then`], and remembers in the same transaction the request that made
+    /// the job, which `once` tells of the job as it was stored.
+    pub async fn create_job_once(
+        &self,
+        new: NewJob,
+        once: impl FnOnce(&CreatedJob) -> NewOnce + Send + 'static,
+        stored: impl FnOnce() + Send + 'static,
+    ) -> Result<CreatedJob, StoreError> {
+        let work = move |conn: &Connection| {
+            let created = create(conn, new)?;
+            once::remember(conn, &once(&created))?;
+            Ok(created)
+        };
+        self.write_then(work, stored).await
+    }
+
     /// Finds a job.
     pub async fn job(&self, id: JobId) -> Result<Option<JobWithClient>, StoreError> {
         self.read(move |conn| find(conn, id)).await
@@ -117,6 +133,18 @@ impl Store {
     /// together. Returns false, and stores nothing, if somebody else has changed the job since.
     pub async fn commit(&self, change: Change) -> Result<bool, StoreError> {
         self.write(move |conn| commit(conn, &change)).await
+    }
+
+    /// As [`Store::commit`], and remembers in the same transaction the request for the change.
+    pub async fn commit_once(&self, change: Change, once: NewOnce) -> Result<bool, StoreError> {
+        self.write(move |conn| {
+            let stored = commit(conn, &change)?;
+            if stored {
+                once::remember(conn, &once)?;
+            }
+            Ok(stored)
+        })
+        .await
     }
 }
 

@@ -10,6 +10,7 @@ mod error;
 mod holding;
 mod jobs;
 mod lists;
+mod once;
 mod open;
 mod outbox;
 #[cfg(test)]

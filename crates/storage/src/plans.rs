@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, StatementStatus};
 
-use crate::{claim, clients, holding, jobs, lists, open, outbox};
+use crate::{claim, clients, holding, jobs, lists, once, open, outbox};
 
 /// Run for every request or every claim, so their cost must not grow with history.
 const HOT: &[&str] = &[
@@ -38,6 +38,9 @@ const HOT: &[&str] = &[
     outbox::AGAIN,
     outbox::OF_JOB,
     outbox::TRIES,
+    once::REMEMBER,
+    once::FIND,
+    once::FORGET,
 ];
 
 /// These go over the clients, of which there are few.

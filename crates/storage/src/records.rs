@@ -1,8 +1,8 @@
 //! What storage takes and gives beyond the domain's own types: filters, pages, views, outbox rows.
 
 use agent_domain::{
-    CallbackUrl, Client, ClientId, DeliveryId, Fence, Job, JobId, Phase, Status, Timestamp,
-    WorkerId,
+    Answer, CallbackUrl, Client, ClientId, DeliveryId, Fence, Job, JobId, OnceRequest, Phase,
+    Status, Timestamp, WorkerId,
 };
 
 /// How many jobs a client has.
@@ -234,4 +234,38 @@ pub struct HeldJob {
     pub phase: Phase,
     /// When its lease runs out.
     pub lease_until: Timestamp,
+}
+
+/// What is to be remembered of a request that is done at most once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewOnce {
+    /// The request.
+    pub request: OnceRequest,
+    /// How far it is.
+    pub progress: OnceProgress,
+    /// Now.
+    pub at: Timestamp,
+    /// What was remembered of the same scope until then counts no more.
+    pub since: Timestamp,
+}
+
+/// How far a request is that is done at most once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnceProgress {
+    /// What it asks for is begun, and must be taken up again if the server dies before its answer.
+    Begun {
+        /// The client or job it made or changed.
+        subject: String,
+    },
+    /// It is done.
+    Answered(Answer),
+}
+
+/// What is remembered of a request that is done at most once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnceEntry {
+    /// The request.
+    pub request: OnceRequest,
+    /// How far it is.
+    pub progress: OnceProgress,
 }

@@ -11,8 +11,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use agent_domain::{JobId, Status};
-use agent_storage::{JobFilter, NewJob, Store, StoreConfig};
+use agent_domain::{Answer, JobId, OnceRequest, Status};
+use agent_storage::{JobFilter, NewJob, NewOnce, OnceProgress, Store, StoreConfig};
 use rusqlite::Connection;
 
 #[path = "store/samples.rs"]
@@ -61,12 +61,32 @@ async fn write_some(store: Store, first: u64) {
             job: new.clone(),
             create_client,
         };
-        store.create_job(stored).await.unwrap();
+        let once = move |_: &_| remembered(number);
+        store.create_job_once(stored, once, || ()).await.unwrap();
         acknowledge("created", new.id);
         if number % 2 == 0 {
             assert!(store.commit(claimed(&new, at(20))).await.unwrap());
             acknowledge("claimed", new.id);
         }
+    }
+}
+
+/// The request that job `number` was made for.
+fn remembered(number: u64) -> NewOnce {
+    let mut scope = [0; 32];
+    scope[..8].copy_from_slice(&number.to_be_bytes());
+    NewOnce {
+        request: OnceRequest {
+            scope,
+            content: [0; 32],
+            seal: None,
+        },
+        progress: OnceProgress::Answered(Answer {
+            status: 201,
+            body: JobId::from_bytes(samples::bytes(number)).to_string(),
+        }),
+        at: at(10),
+        since: at(0),
     }
 }
 
@@ -154,6 +174,18 @@ async fn check(path: &Path, acknowledged: &[(Status, JobId)]) {
         .query_row("PRAGMA integrity_check", [], |row| row.get(0))
         .unwrap();
     assert_eq!(whole, "ok");
+    // Those that were not acknowledged too: a job without its request would be made twice by a
+    // repeat, a request without its job never.
+    let torn: i64 = Connection::open(path)
+        .unwrap()
+        .query_row(
+            "SELECT count(*) FROM jobs j FULL JOIN idempotency_keys k ON k.body = j.id
+             WHERE j.id IS NULL OR k.scope IS NULL",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(torn, 0);
 }
 
 /// Counts jobs by listing them all.

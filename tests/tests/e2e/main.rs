@@ -12,6 +12,7 @@ mod gh;
 mod github;
 mod jobs;
 mod limits;
+mod once;
 mod recovery;
 mod secrets;
 mod shutdown;

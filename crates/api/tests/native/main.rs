@@ -3,6 +3,7 @@
 mod auth;
 mod bad_input;
 mod exchange;
+mod once;
 mod pressure;
 mod probes;
 mod shapes;

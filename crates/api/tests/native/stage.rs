@@ -57,7 +57,16 @@ impl Stage {
     async fn open(dir: tempfile::TempDir, limits: Limits, watermark: Watermark) -> Self {
         let path = dir.path().join("agent.db");
         let store = Store::open(StoreConfig { path, readers: 4 }).expect("a store");
-        let clock = Arc::new(SetClock::default());
+        Self::on(dir, store, Arc::default(), limits, watermark).await
+    }
+
+    async fn on(
+        dir: tempfile::TempDir,
+        store: Store,
+        clock: Arc<SetClock>,
+        limits: Limits,
+        watermark: Watermark,
+    ) -> Self {
         let mirrors = Arc::new(PlayedMirrors::default());
         let volumes = vec![("data", dir.path().to_owned())];
         let engine = Engine::start(EngineParts {
@@ -93,10 +102,30 @@ impl Stage {
         }
     }
 
+    /// Another server on the same database, as after a crash of the first one: nothing of what it
+    /// had in memory is there any more. Close it before the first one.
+    pub(crate) async fn again(&self) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
+        Self::on(dir, store, clock, Limits::default(), Watermark::default()).await
+    }
+
     /// Sends a request with the token, and a body as JSON if there is one.
     pub(crate) async fn send(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.send_with(method, path, &[], body).await
+    }
+
+    /// As [`Stage::send`], with further headers.
+    pub(crate) async fn send_with(
+        &self,
+        method: &str,
+        path: &str,
+        further: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
         let token = format!("Bearer {TOKEN}");
         let mut headers = vec![("authorization", token.as_str())];
+        headers.extend(further);
         if !body.is_empty() {
             headers.push(("content-type", "application/json"));
         }
@@ -260,10 +289,12 @@ impl TranscriptReader for Shout {
     }
 }
 
-/// Mirrors without git: `broken` cannot be cloned, `taken` is a branch everywhere.
+/// Mirrors without git: `broken` cannot be cloned, `slow` is not before it is let go, `taken` is a
+/// branch everywhere.
 #[derive(Default)]
 pub(crate) struct PlayedMirrors {
     present: Mutex<HashSet<String>>,
+    pub(crate) slow: tokio::sync::Notify,
 }
 
 impl Mirrors for PlayedMirrors {
@@ -286,6 +317,9 @@ impl Mirrors for PlayedMirrors {
                     message,
                     class: Class::NotFound,
                 });
+            }
+            if repo.repo() == "slow" {
+                self.slow.notified().await;
             }
             self.present
                 .lock()

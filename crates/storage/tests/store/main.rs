@@ -10,6 +10,7 @@ mod holding;
 mod jobs;
 mod kit;
 mod lists;
+mod once;
 mod opening;
 mod outbox;
 mod samples;
