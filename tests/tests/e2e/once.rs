@@ -53,7 +53,7 @@ fn send_and_hang_up(server: &Server, key: &str, body: &Value) {
     connection
         .set_read_timeout(Some(Duration::from_millis(1)))
         .unwrap();
-    connection.read(&mut byte).ok();
+    connection.read_exact(&mut byte).ok();
 }
 
 #[test]
