@@ -84,7 +84,7 @@ async fn a_key_stands_for_one_request_only() {
 async fn what_was_refused_may_be_tried_again_under_the_same_key() {
     let stage = Stage::new().await;
     let taken = post(&stage, "/jobs", "k", &body("taken")).await;
-    assert_refused(&taken, 409, "branch_exists");
+    assert_refused(&running, 409, "branch_exists");
     let malformed = post(&stage, "/jobs", "k", "{").await;
     assert_refused(&malformed, 400, "malformed_json");
     let first = post(&stage, "/jobs", "k", &body("free")).await;
@@ -261,16 +261,13 @@ async fn a_repeated_cancellation_is_the_first_one_again_and_kills_nothing() {
         _ = &mut broken_off => panic!("answered while the job runs"),
         () = asked => {}
     }
-    let worker = agent_domain::WorkerId("next".into());
-    let taken = next.engine.claim(&worker, 1, Duration::from_secs(5)).await;
-    let taken = taken.expect("claims").pop().expect("the running job");
     let ends = async {
         let seen = next
             .engine
-            .directive(&taken.lease, Directive::Continue)
+            .directive(&running.lease, Directive::Continue)
             .await;
         assert_eq!(seen, Ok(Directive::Cancel));
-        next.finish(&taken, Ending::Cancelled, Facts::default())
+        next.finish(&running, Ending::Cancelled, Facts::default())
             .await;
     };
     let (again, ()) = tokio::join!(post(&next, &path, "w", ""), ends);
@@ -281,7 +278,7 @@ async fn a_repeated_cancellation_is_the_first_one_again_and_kills_nothing() {
     assert_replayed(&again, &post(&next, &path, "w", "").await);
     drop(broken_off);
     // The first server would wait on for an end that another one has seen.
-    stage.engine.log_grew(&taken.lease);
+    stage.engine.log_grew(&running.lease);
     next.close().await;
     stage.close().await;
 }
