@@ -12,7 +12,7 @@ use agent_forge::{Forge, ForgeConfig};
 use agent_git::{Git, GitConfig};
 use agent_queue::{Engine, EngineConfig, EngineParts, RandomIds, Submission, SystemClock, Target};
 use agent_runner::{
-    ClaudeTranscript, Ladder, Limits, Program, Runner, RunnerConfig, agent_environment,
+    ClaudeTranscript, Ladder, Limits, LogLimits, Program, Runner, RunnerConfig, agent_environment,
 };
 use agent_storage::{Store, StoreConfig};
 use agent_webhook::{Sender, SenderConfig};
@@ -97,6 +97,8 @@ async fn start(home: &Path, remote_base: &str) -> anyhow::Result<(Engine, Worker
         limits: Limits::default(),
         control_groups: true,
         sandbox: None,
+        secrets: Vec::new(),
+        log_limits: LogLimits::default(),
     });
     let worker = Worker::start(WorkerParts {
         config: WorkerConfig {

@@ -6,6 +6,7 @@
 mod disk;
 mod environment;
 mod preflight;
+mod secrets;
 mod serve;
 mod settings;
 mod shutdown;

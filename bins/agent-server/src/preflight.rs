@@ -6,6 +6,7 @@ use agent_forge::Forge;
 use agent_runner::{Limits, Means, Runner, process_control};
 use anyhow::bail;
 
+use crate::secrets::Secrets;
 use crate::settings::Config;
 
 /// Fails when something is missing without which no job can run.
@@ -16,6 +17,13 @@ pub(crate) fn require_git() -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Warns of secrets that cannot be kept out of logs.
+pub(crate) fn warn_of_secrets(secrets: &Secrets) {
+    for name in secrets.too_short() {
+        tracing::warn!("{name} is too short to be masked where it turns up in a log");
+    }
 }
 
 /// Warns of settings that leave something undone.

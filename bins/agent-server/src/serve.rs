@@ -8,12 +8,15 @@ use agent_domain::WorkerId;
 use agent_forge::{Forge, ForgeConfig};
 use agent_git::{Git, GitConfig};
 use agent_queue::{DiskConfig, Engine, EngineConfig, EngineParts, RandomIds, SystemClock};
-use agent_runner::{ClaudeTranscript, Ladder, Program, Runner, RunnerConfig, agent_environment};
+use agent_runner::{
+    ClaudeTranscript, Ladder, LogLimits, Masker, Program, Runner, RunnerConfig, agent_environment,
+};
 use agent_storage::{Store, StoreConfig};
 use agent_webhook::{Sender, SenderConfig};
 use agent_worker::{Settlement, Worker, WorkerConfig, WorkerParts};
 use anyhow::Context as _;
 
+use crate::secrets::MaskedErrors;
 use crate::settings::{Config, Settings};
 use crate::shutdown::Signals;
 use crate::{environment, preflight};
@@ -28,10 +31,12 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 /// Serves until a signal ends it.
 pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
     let begun = Instant::now();
-    start_logging(&settings)?;
+    let secrets = settings.secrets();
+    start_logging(&settings, Masker::new(&secrets.all()))?;
     let config = settings.check()?;
     preflight::require_git()?;
     preflight::warn_of_settings(&config);
+    preflight::warn_of_secrets(&secrets);
     preflight::warn_of_limits(&config.run_limits);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -41,7 +46,7 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
     served
 }
 
-fn start_logging(settings: &Settings) -> anyhow::Result<()> {
+fn start_logging(settings: &Settings, masker: Masker) -> anyhow::Result<()> {
     use std::io::IsTerminal as _;
     use tracing_subscriber::EnvFilter;
     // How the HTTP library starts its threads is of no use to an operator.
@@ -49,7 +54,7 @@ fn start_logging(settings: &Settings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).context("LOG_LEVEL")?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(MaskedErrors(masker))
         .with_ansi(std::io::stderr().is_terminal());
     if settings.log_format == "json" {
         log.json().init();
@@ -240,5 +245,7 @@ fn runner(config: &Config) -> anyhow::Result<Runner> {
         limits: config.run_limits,
         control_groups: true,
         sandbox: None,
+        secrets: config.secrets.clone(),
+        log_limits: LogLimits::default(),
     }))
 }

@@ -11,6 +11,8 @@ use agent_webhook::{Cidr, SigningKey};
 use anyhow::{Context as _, bail};
 use clap::Args;
 
+use crate::secrets::Secrets;
+
 use crate::disk::{DiskLimits, DiskSettings};
 
 /// What an operator can set; an empty text counts as not set.
@@ -120,6 +122,8 @@ pub(crate) struct Settings {
 /// Settings checked and put in the form the parts take.
 #[derive(Debug)]
 pub(crate) struct Config {
+    /// Never to be written.
+    pub(crate) secrets: Vec<Secret>,
     pub(crate) api_secret: Secret,
     pub(crate) listen: SocketAddr,
     pub(crate) slots: u32,
@@ -144,8 +148,27 @@ pub(crate) struct Config {
 }
 
 impl Settings {
+    /// Settings that are secrets, and settings that are addresses and may hold some.
+    pub(crate) fn secrets(&self) -> Secrets {
+        let secrets = [
+            ("AGENT_API_SECRET", self.agent_api_secret.as_str()),
+            ("GITHUB_TOKEN", &self.github_token),
+            ("WEBHOOK_SECRET", &self.webhook_secret),
+        ];
+        let addresses = [
+            ("GIT_REMOTE_BASE", self.git_remote_base.as_str()),
+            ("GITHUB_API_URL", &self.github_api_url),
+            ("DATABASE_URL", &self.database_url),
+        ];
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Secrets::collect(secrets, addresses, environment)
+    }
+
     /// Checks everything; the error names the setting and says what to do.
     pub(crate) fn check(self) -> anyhow::Result<Config> {
+        let secrets = self.secrets().all();
         let listen = SocketAddr::new(self.host, self.port);
         let api_secret = check_secret(&self.agent_api_secret, listen)?;
         let data_dir = in_home(self.data_dir, "agent-server", "DATA_DIR")?;
@@ -156,6 +179,7 @@ impl Settings {
             idle_timeout: Some(Duration::from_secs(self.job_idle_timeout_seconds)),
         };
         Ok(Config {
+            secrets,
             api_secret,
             listen,
             slots: self.max_concurrent_jobs,

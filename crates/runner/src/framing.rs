@@ -5,22 +5,31 @@ use agent_domain::{ENTRY_TEXT_MAX, LogLine, LogStream, Timestamp};
 /// Longest line the observer is shown; a longer one is in the log, but not looked at.
 const OBSERVED_LINE_MAX: usize = 16 * 1024 * 1024;
 
-/// Cuts one stream into log entries. Keeps every byte but the line feeds, and holds at most one
-/// entry's text.
+/// Cuts one stream into log entries. Keeps every byte but the line feeds and what makes a line too
+/// long, and holds at most one entry's text.
 #[derive(Debug)]
 pub(crate) struct Framer {
     stream: LogStream,
     held: Vec<u8>,
     /// The last entry left its line open.
     open: bool,
+    /// Longest line that is kept, in bytes.
+    line_max: usize,
+    /// Bytes of the line under way, the held ones among them.
+    kept: usize,
+    /// Further bytes of it that were left out.
+    left_out: u64,
 }
 
 impl Framer {
-    pub(crate) fn new(stream: LogStream) -> Self {
+    pub(crate) fn new(stream: LogStream, line_max: usize) -> Self {
         Self {
             stream,
             held: Vec::new(),
             open: false,
+            line_max,
+            kept: 0,
+            left_out: 0,
         }
     }
 
@@ -29,7 +38,7 @@ impl Framer {
         let mut rest = chunk;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             self.hold(at, &rest[..end], out);
-            self.emit(at, false, out);
+            self.end_line(at, out);
             rest = &rest[end + 1..];
         }
         self.hold(at, rest, out);
@@ -50,11 +59,32 @@ impl Framer {
     /// Ends the last line, for a stream that ends without a line feed.
     pub(crate) fn finish(&mut self, at: Timestamp, out: &mut Vec<u8>) {
         if self.holds_text() || self.open {
-            self.emit(at, false, out);
+            self.end_line(at, out);
         }
     }
 
-    fn hold(&mut self, at: Timestamp, mut text: &[u8], out: &mut Vec<u8>) {
+    /// Ends the line, and says how much of it was left out.
+    fn end_line(&mut self, at: Timestamp, out: &mut Vec<u8>) {
+        self.emit(at, false, out);
+        self.kept = 0;
+        let left_out = std::mem::take(&mut self.left_out);
+        if left_out > 0 {
+            let stream = self.stream.as_str();
+            let text = format!("{left_out} more bytes of a long line on {stream} are not kept");
+            LogLine {
+                at,
+                stream: LogStream::System,
+                partial: false,
+                text: text.as_bytes(),
+            }
+            .write(out);
+        }
+    }
+
+    fn hold(&mut self, at: Timestamp, text: &[u8], out: &mut Vec<u8>) {
+        let (mut text, rest) = text.split_at(text.len().min(self.line_max - self.kept));
+        self.kept += text.len();
+        self.left_out += rest.len() as u64;
         while self.held.len() + text.len() > ENTRY_TEXT_MAX {
             let (head, tail) = text.split_at(ENTRY_TEXT_MAX - self.held.len());
             self.held.extend_from_slice(head);
@@ -164,13 +194,20 @@ impl Tail {
 mod tests {
     use super::*;
 
-    fn entries(chunks: &[&[u8]]) -> Vec<(bool, Vec<u8>)> {
-        let mut framer = Framer::new(LogStream::Stdout);
+    const LONG: usize = 4 * ENTRY_TEXT_MAX;
+
+    fn framed(line_max: usize, chunks: &[&[u8]]) -> Vec<u8> {
+        let mut framer = Framer::new(LogStream::Stdout, line_max);
         let mut out = Vec::new();
         for chunk in chunks {
             framer.feed(Timestamp::UNIX_EPOCH, chunk, &mut out);
         }
         framer.finish(Timestamp::UNIX_EPOCH, &mut out);
+        out
+    }
+
+    fn entries(chunks: &[&[u8]]) -> Vec<(bool, Vec<u8>)> {
+        let out = framed(LONG, chunks);
         let body = out.strip_suffix(b"\n").unwrap_or_default();
         body.split(|byte| *byte == b'\n')
             .filter_map(LogLine::parse)
@@ -212,9 +249,40 @@ mod tests {
     }
 
     #[test]
+    fn of_a_line_that_is_too_long_the_beginning_is_kept_and_the_rest_counted() {
+        let text = |chunks: &[&[u8]]| {
+            let out = String::from_utf8(framed(4, chunks)).unwrap();
+            let entries: Vec<String> = out.lines().map(|line| line[31..].to_owned()).collect();
+            entries
+        };
+        let marker = "system F 3 more bytes of a long line on stdout are not kept";
+        assert_eq!(
+            text(&[b"1234567\nok\n"]),
+            ["stdout F 1234", marker, "stdout F ok"]
+        );
+        assert_eq!(text(&[b"12", b"345", b"67"]), ["stdout F 1234", marker]);
+        assert_eq!(text(&[b"1234\n", b"1234"]), ["stdout F 1234"; 2]);
+    }
+
+    #[test]
+    fn the_rest_of_a_long_line_is_counted_although_its_beginning_was_shown() {
+        let at = Timestamp::UNIX_EPOCH;
+        let mut framer = Framer::new(LogStream::Stderr, 4);
+        let mut out = Vec::new();
+        framer.feed(at, b"123456", &mut out);
+        framer.show(at, &mut out);
+        framer.feed(at, b"7", &mut out);
+        framer.finish(at, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let entries: Vec<&str> = text.lines().map(|line| &line[31..]).collect();
+        let marker = "system F 3 more bytes of a long line on stderr are not kept";
+        assert_eq!(entries, ["stderr P 1234", "stderr F ", marker]);
+    }
+
+    #[test]
     fn text_shown_before_its_line_ended_is_closed_by_the_rest() {
         let at = Timestamp::UNIX_EPOCH;
-        let mut framer = Framer::new(LogStream::Stdout);
+        let mut framer = Framer::new(LogStream::Stdout, LONG);
         let mut out = Vec::new();
         framer.feed(at, b"wait", &mut out);
         framer.show(at, &mut out);

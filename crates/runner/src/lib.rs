@@ -15,6 +15,7 @@ mod event;
 mod framing;
 mod limits;
 pub mod log;
+mod mask;
 mod observer;
 mod output;
 mod probe;
@@ -38,12 +39,15 @@ pub use environment::agent_environment;
 pub use error::RunnerError;
 pub use limits::Limits;
 pub use log::LogWriter;
+pub use mask::{MASK, MaskStream, Masker, SECRET_MIN};
 pub use observer::RunObserver;
 pub use probe::Probe;
 pub use process_control::{Means, ProcessControl, process_control};
 pub use project::{CLAUDE_MD_MAX, Conventions, Project};
 pub use run::Run;
-pub use runner::{Ladder, LostRun, Program, Reconnected, RunRequest, Runner, RunnerConfig};
+pub use runner::{
+    Ladder, LogLimits, LostRun, Program, Reconnected, RunRequest, Runner, RunnerConfig,
+};
 pub use sandbox::{
     Ground, HostRule, HostRuleError, Level, LevelError, Sandbox, inside, try_sandbox,
 };

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 
 use agent_domain::{ENTRY_TEXT_MAX, LogLine, LogStream, Timestamp};
 
+/// Said after a line whose writer was killed while writing it.
+const TORN: &[u8] = b"the line before this one was cut off when its writer was killed";
+
 /// Appends entries to a log file.
 ///
 /// Entries are collected in memory until [`LogWriter::flush`]; a flush that fails halfway, as on
@@ -20,12 +23,15 @@ pub struct LogWriter {
     length: u64,
     pending: Vec<u8>,
     written: usize,
+    /// The last line before ours was cut off, and nothing says so yet.
+    torn: bool,
 }
 
 impl LogWriter {
     /// Opens the log at `path` for appending, and creates it and its directory where missing.
     ///
-    /// A last line without its line feed, left behind by a writer that was killed, is ended first.
+    /// A last line without its line feed, left behind by a writer that was killed, is ended first, and
+    /// a line of ours says that it was cut off.
     pub fn open(path: &Path) -> io::Result<Self> {
         let parent = path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(parent)?;
@@ -40,23 +46,35 @@ impl LogWriter {
             Err(error) => return Err(error),
         };
         let length = file.metadata()?.len();
-        let pending = if is_torn(&mut file, length)? {
-            b"\n".to_vec()
-        } else {
-            Vec::new()
-        };
+        let torn = is_torn(&mut file, length)?;
+        let pending = if torn { b"\n".to_vec() } else { Vec::new() };
         Ok(Self {
             file,
             new_in,
             length,
             pending,
             written: 0,
+            torn,
         })
     }
 
     /// Adds one entry; its text holds no line feed and is at most [`ENTRY_TEXT_MAX`] long.
     pub fn entry(&mut self, line: &LogLine<'_>) {
+        self.mark_torn(line.at);
         line.write(&mut self.pending);
+    }
+
+    /// Says that the line before was cut off, if it was.
+    pub(crate) fn mark_torn(&mut self, at: Timestamp) {
+        if std::mem::take(&mut self.torn) {
+            LogLine {
+                at,
+                stream: LogStream::System,
+                partial: false,
+                text: TORN,
+            }
+            .write(&mut self.pending);
+        }
     }
 
     /// Adds what the server itself has to say, one entry a line.
@@ -139,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_last_line_is_ended_before_anything_is_added() {
+    fn a_torn_last_line_is_ended_and_marked_before_anything_is_added() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b.log");
         let mut log = LogWriter::open(&path).unwrap();
@@ -154,7 +172,11 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(length, text.len() as u64);
         let stamp = "1970-01-01T00:00:00.000000000Z system F";
-        assert_eq!(text, format!("{stamp} one\n{stamp} tw\n{stamp} three\n"));
+        let torn = std::str::from_utf8(TORN).unwrap();
+        assert_eq!(
+            text,
+            format!("{stamp} one\n{stamp} tw\n{stamp} {torn}\n{stamp} three\n")
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use agent_domain::{ResultSummary, RunSummary};
 
 use crate::event::Object;
+use crate::mask::Masker;
 use crate::text;
 
 /// Longest result text that is kept, in bytes: it becomes the job's error sentence.
@@ -11,13 +12,23 @@ const RESULT_TEXT_MAX: usize = 2000;
 /// Reads the agent's standard output line by line.
 ///
 /// The last result wins, since a run may report more than one; whatever is not understood is
-/// passed over.
+/// passed over. It reads lines as they come and masks what it keeps, since a mask might fall on the
+/// words of the protocol itself.
 #[derive(Debug, Default)]
 pub struct RunObserver {
     summary: RunSummary,
+    masker: Masker,
 }
 
 impl RunObserver {
+    /// Masks what it keeps.
+    pub fn new(masker: Masker) -> Self {
+        Self {
+            summary: RunSummary::default(),
+            masker,
+        }
+    }
+
     /// Takes in a complete line, without its line feed.
     pub fn line(&mut self, line: &[u8]) {
         let line = String::from_utf8_lossy(line);
@@ -27,14 +38,14 @@ impl RunObserver {
         let Some(kind) = event.text("type") else {
             return;
         };
-        if let Some(session) = event.text("session_id") {
+        if let Some(session) = self.name(&event, "session_id") {
             self.summary.session_id = Some(session);
         }
         match kind.as_str() {
             "system" if event.text("subtype").as_deref() == Some("init") => self.init(&event),
             "assistant" => self.assistant(&event),
             "rate_limit_event" => self.rate_limit(&event),
-            "result" => self.summary.result = Some(result(&event)),
+            "result" => self.summary.result = Some(self.result(&event)),
             _ => {}
         }
     }
@@ -50,17 +61,19 @@ impl RunObserver {
     }
 
     fn init(&mut self, event: &Object<'_>) {
+        let (model, version) = (
+            self.name(event, "model"),
+            self.name(event, "claude_code_version"),
+        );
         let summary = &mut self.summary;
-        summary.model = event.text("model").or(summary.model.take());
-        summary.cli_version = event
-            .text("claude_code_version")
-            .or(summary.cli_version.take());
+        summary.model = model.or(summary.model.take());
+        summary.cli_version = version.or(summary.cli_version.take());
     }
 
     fn assistant(&mut self, event: &Object<'_>) {
         // What a subagent met is the agent's business.
         if event.text("parent_tool_use_id").is_none()
-            && let Some(error) = event.text("error")
+            && let Some(error) = self.word(event, "error")
         {
             self.summary.assistant_error = Some(error);
         }
@@ -76,30 +89,50 @@ impl RunObserver {
             _ => {}
         }
     }
-}
 
-fn result(event: &Object<'_>) -> ResultSummary {
-    let words = event
-        .text("result")
-        .filter(|words| !words.is_empty())
-        .or_else(|| event.first_text("errors"))
-        .unwrap_or_default();
-    ResultSummary {
-        subtype: event.text("subtype").unwrap_or_default(),
-        // A result that does not say it is no error is none to rely on.
-        is_error: event.flag("is_error").unwrap_or(true),
-        terminal_reason: event.text("terminal_reason"),
-        stop_reason: event.text("stop_reason"),
-        api_error_status: event.integer("api_error_status"),
-        api_error: event.text("api_error"),
-        text: text::shortened(&words, RESULT_TEXT_MAX),
-        num_turns: event
-            .integer("num_turns")
-            .and_then(|turns| u64::try_from(turns).ok()),
-        cost_usd: event.number("total_cost_usd"),
-        permission_denials: event
-            .count("permission_denials")
-            .map_or(0, |count| count as u64),
+    fn result(&self, event: &Object<'_>) -> ResultSummary {
+        let words = event
+            .text("result")
+            .filter(|words| !words.is_empty())
+            .or_else(|| event.first_text("errors"))
+            .unwrap_or_default();
+        ResultSummary {
+            subtype: self.word(event, "subtype").unwrap_or_default(),
+            // A result that does not say it is no error is none to rely on.
+            is_error: event.flag("is_error").unwrap_or(true),
+            terminal_reason: self.word(event, "terminal_reason"),
+            stop_reason: self.word(event, "stop_reason"),
+            api_error_status: event.integer("api_error_status"),
+            api_error: self.word(event, "api_error"),
+            // Masked before it is cut: of a secret cut in two, neither half would be known.
+            text: text::shortened(&self.masker.text(&words), RESULT_TEXT_MAX),
+            num_turns: event
+                .integer("num_turns")
+                .and_then(|turns| u64::try_from(turns).ok()),
+            cost_usd: event.number("total_cost_usd"),
+            permission_denials: event
+                .count("permission_denials")
+                .map_or(0, |count| count as u64),
+        }
+    }
+
+    /// A text that names something.
+    fn name(&self, event: &Object<'_>, key: &str) -> Option<String> {
+        Some(self.masker.text(&event.text(key)?).into_owned())
+    }
+
+    /// A text that should be one of the CLI's own words. What looks like one stays, also where someone
+    /// has chosen such a word for a secret: the outcome depends on it.
+    fn word(&self, event: &Object<'_>, key: &str) -> Option<String> {
+        let text = event.text(key)?;
+        let is_word = text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        Some(if is_word {
+            text
+        } else {
+            self.masker.text(&text).into_owned()
+        })
     }
 }
 
@@ -146,6 +179,26 @@ mod tests {
         ]);
         assert_eq!(summary.model.as_deref(), Some("b"));
         assert_eq!(summary.result.unwrap().text, "two");
+    }
+
+    #[test]
+    fn what_is_kept_is_masked_and_the_words_of_the_protocol_are_still_understood() {
+        let secrets = ["success", "sk-ant-0123456789"].map(agent_domain::Secret::new);
+        let mut observer = RunObserver::new(Masker::new(&secrets));
+        let text = format!("{} sk-ant-0123456789", "x".repeat(RESULT_TEXT_MAX - 10));
+        for line in [
+            r#"{"type":"system","subtype":"init","model":"sk-ant-0123456789","session_id":"c2stYW50LTAxMjM0NTY3ODk="}"#.to_owned(),
+            format!(r#"{{"type":"result","subtype":"success","is_error":false,"api_error":"sk-ant-0123456789","result":"{text}"}}"#),
+        ] {
+            observer.line(line.as_bytes());
+        }
+        let summary = observer.into_summary();
+        assert_eq!(summary.model.as_deref(), Some("[masked]"));
+        assert_eq!(summary.session_id.as_deref(), Some("[masked]="));
+        let result = summary.result.unwrap();
+        assert_eq!(result.subtype, "success");
+        assert_eq!(result.api_error.as_deref(), Some("[masked]"));
+        assert!(result.text.ends_with("x [masked]"), "{}", result.text);
     }
 
     #[test]

@@ -4,14 +4,16 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_domain::{Clock, LogStream, RunSummary};
+use agent_domain::{Clock, LogStream, RunSummary, Timestamp};
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_process_stream::Item;
 
+use crate::LogLimits;
 use crate::framing::{Framer, Lines, Tail};
 use crate::log::LogWriter;
+use crate::mask::{MaskStream, Masker};
 use crate::observer::RunObserver;
 
 /// How much is collected before it is written, while more is coming.
@@ -39,44 +41,78 @@ pub(crate) struct Output {
     log: LogWriter,
     state: State,
     lengths: watch::Sender<u64>,
+    masker: Masker,
     stdout: Framer,
     stderr: Framer,
+    stdout_mask: MaskStream,
+    stderr_mask: MaskStream,
     lines: Lines,
     observer: RunObserver,
     tail: Tail,
     show_at: Option<Instant>,
+    /// Length from which on the agent's output is not kept.
+    total_max: u64,
+    /// Bytes not kept since that length was reached; `None`: it was not.
+    left_out: Option<u64>,
 }
 
 impl Output {
-    pub(crate) fn new(clock: Arc<dyn Clock>, log: LogWriter, lengths: watch::Sender<u64>) -> Self {
+    pub(crate) fn new(
+        clock: Arc<dyn Clock>,
+        mut log: LogWriter,
+        lengths: watch::Sender<u64>,
+        masker: Masker,
+        limits: LogLimits,
+    ) -> Self {
+        log.mark_torn(clock.now());
         lengths.send_replace(log.length());
         Self {
             clock,
             log,
             state: State::Open,
             lengths,
-            stdout: Framer::new(LogStream::Stdout),
-            stderr: Framer::new(LogStream::Stderr),
+            stdout: Framer::new(LogStream::Stdout, limits.line),
+            stderr: Framer::new(LogStream::Stderr, limits.line),
+            stdout_mask: MaskStream::new(masker.clone()),
+            stderr_mask: MaskStream::new(masker.clone()),
             lines: Lines::default(),
-            observer: RunObserver::default(),
+            observer: RunObserver::new(masker.clone()),
+            masker,
             tail: Tail::default(),
             show_at: None,
+            total_max: limits.total,
+            left_out: None,
         }
     }
 
     /// Takes in a chunk; it is written by the next [`Output::flush`].
     pub(crate) fn take(&mut self, item: &Item<Bytes>) {
         let at = self.clock.now();
-        match item {
+        let chunk = match item {
             Item::Stdout(chunk) => {
-                self.stdout.feed(at, chunk, self.log.pending());
                 self.lines.feed(chunk, |line| self.observer.line(line));
+                if self.left_out.is_none() {
+                    let out = self.log.pending();
+                    self.stdout_mask
+                        .feed(chunk, |text| self.stdout.feed(at, text, out));
+                }
+                chunk
             }
             Item::Stderr(chunk) => {
-                self.stderr.feed(at, chunk, self.log.pending());
-                self.tail.feed(chunk);
+                let out = self.log.pending();
+                self.stderr_mask.feed(chunk, |text| {
+                    self.tail.feed(text);
+                    if self.left_out.is_none() {
+                        self.stderr.feed(at, text, out);
+                    }
+                });
+                chunk
             }
-            Item::Done(_) => {}
+            Item::Done(_) => return,
+        };
+        match &mut self.left_out {
+            Some(left_out) => *left_out += chunk.len() as u64,
+            None => self.keep_within_limits(at),
         }
         if !self.stdout.holds_text() && !self.stderr.holds_text() {
             self.show_at = None;
@@ -85,9 +121,26 @@ impl Output {
         }
     }
 
+    /// Ends the keeping of output when there is as much as may be.
+    fn keep_within_limits(&mut self, at: Timestamp) {
+        let pending = self.log.pending().len() as u64;
+        if self.log.length() + pending < self.total_max {
+            return;
+        }
+        self.stdout.finish(at, self.log.pending());
+        self.stderr.finish(at, self.log.pending());
+        let text = format!(
+            "the log has reached {} bytes: what the agent writes from here on is not kept",
+            self.total_max
+        );
+        self.log.system(at, &text);
+        self.left_out = Some(0);
+    }
+
     /// Adds a line of our own.
     pub(crate) fn say(&mut self, text: &str) {
-        self.log.system(self.clock.now(), text);
+        let text = self.masker.text(text);
+        self.log.system(self.clock.now(), &text);
         self.flush();
     }
 
@@ -160,10 +213,7 @@ impl Output {
     ///
     /// Returns the log's length, what the transcript said, and the end of standard error.
     pub(crate) async fn finish(mut self) -> (u64, RunSummary, String) {
-        let at = self.clock.now();
-        self.stdout.finish(at, self.log.pending());
-        self.stderr.finish(at, self.log.pending());
-        self.lines.finish(|line| self.observer.line(line));
+        self.end_streams();
         self.flush();
         while self.is_blocked() {
             tokio::time::sleep(RETRY).await;
@@ -175,6 +225,31 @@ impl Output {
         }
         let length = self.log.length();
         (length, self.observer.into_summary(), self.tail.text())
+    }
+
+    /// Takes in what the streams were still held back for.
+    fn end_streams(&mut self) {
+        let at = self.clock.now();
+        self.lines.finish(|line| self.observer.line(line));
+        let out = self.log.pending();
+        let kept = self.left_out.is_none();
+        self.stdout_mask.finish(|text| {
+            if kept {
+                self.stdout.feed(at, text, out);
+            }
+        });
+        self.stderr_mask.finish(|text| {
+            self.tail.feed(text);
+            if kept {
+                self.stderr.feed(at, text, out);
+            }
+        });
+        self.stdout.finish(at, out);
+        self.stderr.finish(at, out);
+        if let Some(left_out) = self.left_out {
+            let text = format!("{left_out} bytes of output are not kept");
+            self.log.system(at, &text);
+        }
     }
 }
 

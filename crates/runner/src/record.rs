@@ -11,10 +11,10 @@ use std::time::Duration;
 use agent_domain::{ResultSummary, RunEnd, RunSummary, Stop};
 use serde::{Deserialize, Serialize};
 
-use crate::Ladder;
 use crate::cgroup::Groups;
 use crate::limits::Limits;
 use crate::sandbox::WallSpec;
+use crate::{Ladder, LogLimits};
 
 /// Everything a supervisor needs to know. It is sent through a pipe and never stored, since it
 /// holds the prompt and the agent's credentials.
@@ -29,6 +29,9 @@ pub(crate) struct Spec<'a> {
     pub(crate) timeout: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) ladder: Ladder,
+    /// Never to be written anywhere.
+    pub(crate) secrets: Vec<Cow<'a, str>>,
+    pub(crate) log_limits: LogLimits,
     /// What marks the agent's environment.
     pub(crate) mark: String,
     #[serde(default)]

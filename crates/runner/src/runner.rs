@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_domain::{JobId, RunEnd, RunOptions, RunSummary};
+use agent_domain::{JobId, RunEnd, RunOptions, RunSummary, Secret};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -17,6 +17,7 @@ use crate::attempt::{Attempt, Found, STDERR};
 use crate::command_line::command_line;
 use crate::environment::sandbox_claim;
 use crate::limits::Limits;
+use crate::mask::Masker;
 use crate::record::{Answer, Spec};
 use crate::run::{Run, summary_of};
 use crate::sandbox::{Ground, Sandbox, WallSpec};
@@ -65,6 +66,26 @@ impl Default for Ladder {
     }
 }
 
+/// How much of an agent's output is kept. What is left out is counted in the log; the agent goes on
+/// and its outcome is read from all it writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimits {
+    /// Longest line, in bytes.
+    pub line: usize,
+    /// Length of an attempt's log from which on only the server's own lines are added, in bytes.
+    pub total: u64,
+}
+
+impl Default for LogLimits {
+    /// 256 KiB a line, 1 GiB an attempt.
+    fn default() -> Self {
+        Self {
+            line: 256 * 1024,
+            total: 1024 * 1024 * 1024,
+        }
+    }
+}
+
 /// What a runner needs to know.
 #[derive(Debug, Clone)]
 pub struct RunnerConfig {
@@ -88,6 +109,10 @@ pub struct RunnerConfig {
     pub control_groups: bool,
     /// What is set up around every agent; `None` is nothing.
     pub sandbox: Option<Sandbox>,
+    /// Masked in everything that is written about any run; see [`Masker`].
+    pub secrets: Vec<Secret>,
+    /// How much of an agent's output is kept.
+    pub log_limits: LogLimits,
 }
 
 /// One run to be started.
@@ -109,6 +134,8 @@ pub struct RunRequest {
     pub log: PathBuf,
     /// What it needs behind a wall beside its workspace.
     pub ground: Ground,
+    /// Masked like [`RunnerConfig::secrets`], in this run only.
+    pub secrets: Vec<Secret>,
 }
 
 /// What has become of a run since another server started it.
@@ -138,6 +165,7 @@ pub struct LostRun {
 #[derive(Debug)]
 pub struct Runner {
     pub(crate) config: RunnerConfig,
+    masker: Masker,
 }
 
 impl Runner {
@@ -145,7 +173,17 @@ impl Runner {
     pub fn new(config: RunnerConfig) -> Self {
         let mut config = config;
         config.attempts_dir = full(&config.attempts_dir);
-        Self { config }
+        let masker = Masker::new(&config.secrets);
+        Self { config, masker }
+    }
+
+    /// Masks what is written about a run with `secrets` of its own.
+    pub fn masker(&self, secrets: &[Secret]) -> Masker {
+        if secrets.is_empty() {
+            self.masker.clone()
+        } else {
+            Masker::new(self.config.secrets.iter().chain(secrets))
+        }
     }
 
     /// Starts the agent under a new supervisor, in an attempt that was not started before.
@@ -209,12 +247,13 @@ impl Runner {
             })
     }
 
-    fn spec<'a>(&self, attempt: &Attempt, request: &'a RunRequest) -> Spec<'a> {
+    fn spec<'a>(&'a self, attempt: &Attempt, request: &'a RunRequest) -> Spec<'a> {
         let options = request.options.clone().or(&self.config.defaults);
         let mode = options.permission_mode.unwrap_or_default();
         let is_root = rustix::process::geteuid().is_root();
         let mut environment = self.config.environment.clone();
         environment.extend(sandbox_claim(mode, is_root));
+        let secrets = self.config.secrets.iter().chain(&request.secrets);
         Spec {
             program: self.config.claude.clone().into(),
             args: command_line(&options, &request.project),
@@ -225,6 +264,8 @@ impl Runner {
             timeout: options.timeout,
             idle_timeout: options.idle_timeout,
             ladder: self.config.ladder,
+            secrets: secrets.map(|one| one.expose().into()).collect(),
+            log_limits: self.config.log_limits,
             mark: attempt.name().to_owned(),
             limits: self.config.limits,
             control_groups: self.config.control_groups,

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_domain::{Clock, RunEnd};
+use agent_domain::{Clock, RunEnd, Secret};
 use rustix::fs::FlockOperation;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Child;
@@ -19,6 +19,7 @@ use crate::attempt::{EXIT, LOCK, SUPERVISOR};
 use crate::cgroup::Groups;
 use crate::limits::Enforced;
 use crate::log::LogWriter;
+use crate::mask::Masker;
 use crate::output::{self, Output};
 use crate::record::{self, Answer, ExitRecord, ProcessId, Spec, SupervisorRecord};
 use crate::sandbox::{self, Closed, Gate};
@@ -124,10 +125,12 @@ async fn run(
     }
     let (lengths, lengths_seen) = watch::channel(0);
     let commands = socket::listen(lengths_seen)?;
+    let secrets: Vec<Secret> = spec.secrets.iter().map(|one| Secret::new(&**one)).collect();
+    let masker = Masker::new(&secrets);
     let exit = match start(spec, &mut record).await {
         Err(closed) => {
             answer_ready(&record);
-            not_started(spec, closed, clock.as_ref())
+            not_started(spec, closed, &masker, clock.as_ref())
         }
         Ok(Started {
             log,
@@ -138,7 +141,7 @@ async fn run(
             enforced,
         }) => {
             answer_ready(&record);
-            let output = Output::new(clock, log, lengths);
+            let output = Output::new(clock, log, lengths, masker, spec.log_limits);
             let inbox = Inbox {
                 stream: ProcessChunkStream::from(agent),
                 commands,
@@ -253,14 +256,17 @@ fn start_in(
     Ok((agent, pid, enforced))
 }
 
-fn not_started(spec: &Spec<'_>, closed: Closed, clock: &dyn Clock) -> ExitRecord {
+fn not_started(spec: &Spec<'_>, closed: Closed, masker: &Masker, clock: &dyn Clock) -> ExitRecord {
     let end = match closed {
         Closed::Agent(error) => RunEnd {
-            spawn_error: Some(error),
+            spawn_error: Some(masker.text(&error).into_owned()),
             ..RunEnd::default()
         },
         Closed::Wall(error) => RunEnd {
-            sandbox_error: Some(format!("the sandbox cannot be set up: {error}")),
+            sandbox_error: Some(format!(
+                "the sandbox cannot be set up: {}",
+                masker.text(&error)
+            )),
             ..RunEnd::default()
         },
     };

@@ -54,7 +54,12 @@ pub(crate) async fn execute(parts: &WorkerParts, assignment: Assignment, hold: &
     let coordinator = parts.coordinator.as_ref();
     let (told, directive) = watch::channel(Directive::Continue);
     let (renewed, ours_until) = watch::channel(lease::deadline(&lease, Instant::now()));
-    let journal = Journal::new(&assignment, parts.clock.clone(), parts.coordinator.clone());
+    let journal = Journal::new(
+        &assignment,
+        parts.clock.clone(),
+        parts.coordinator.clone(),
+        parts.runner.masker(&[]),
+    );
     let facts = assignment.facts.clone();
     let phase = assignment.resume_from.unwrap_or(Phase::Fetching);
     let mut attempt = Attempt {
@@ -129,7 +134,7 @@ impl Attempt<'_> {
         };
         self.clean_up(&ending).await;
         Some(Report {
-            ending,
+            ending: self.journal.masked(ending),
             facts: self.facts.clone(),
         })
     }

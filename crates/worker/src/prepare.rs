@@ -96,6 +96,7 @@ impl Attempt<'_> {
             project,
             log: assignment.log.clone(),
             ground: Ground::default(),
+            secrets: Vec::new(),
         })
     }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use crate::support::{Place, until};
-use agent_domain::{LogStream, PermissionMode};
+use agent_domain::{LogStream, PermissionMode, Secret};
 use agent_runner::RunnerError;
 
 /// Bytes of every value, lines of every length; the same on every run.
@@ -36,21 +36,139 @@ async fn every_byte_of_both_streams_is_in_the_log() {
 }
 
 #[tokio::test]
-async fn one_endless_line_takes_little_memory_and_loses_nothing() {
-    let place =
-        Place::new("head -c 50000000 /dev/zero | tr '\\0' x; grep VmHWM /proc/$PPID/status >&2");
-    let end = place.run().await;
-    let peak: u64 = end
-        .stderr_tail
-        .split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap();
+async fn a_line_of_200_megabytes_takes_little_memory_and_leaves_a_marker() {
+    let place = Place::with(
+        "head -c 200000000 /dev/zero | tr '\\0' x; echo; echo after; grep VmHWM /proc/$PPID/status >&2",
+        |config| config.secrets.push(Secret::new("x-of-a-long-secret")),
+    );
+    let mut run = place.start().await;
+    let end = tokio::time::timeout(Duration::from_mins(3), run.wait());
+    let end = end.await.expect("the run does not end").unwrap();
+    let peak = end.stderr_tail.split_whitespace().nth(1);
+    let peak: u64 = peak.unwrap().parse().unwrap();
     assert!(peak < 64 * 1024, "peak {peak} KiB");
     let out = place.said(LogStream::Stdout);
-    assert_eq!(out.len(), 50_000_001);
-    assert!(out[..50_000_000].iter().all(|byte| *byte == b'x'));
+    let kept = 256 * 1024;
+    assert!(out[..kept].iter().all(|byte| *byte == b'x'));
+    assert_eq!(&out[kept..], b"\nafter\n");
+    assert_eq!(
+        String::from_utf8(place.said(LogStream::System)).unwrap(),
+        format!(
+            "{} more bytes of a long line on stdout are not kept\n",
+            200_000_000 - kept
+        )
+    );
+    place.assert_gone();
+}
+
+#[tokio::test]
+async fn a_result_too_long_for_the_log_still_says_how_the_run_went() {
+    let place = Place::new(
+        r#"printf '{"type":"result","subtype":"success","is_error":false,"filler":"'
+        head -c 1000000 /dev/zero | tr '\0' x
+        echo '","result":"well done","total_cost_usd":0.5}'"#,
+    );
+    let end = place.run().await;
+    let result = end.summary.result.unwrap();
+    assert_eq!(
+        (result.text.as_str(), result.cost_usd),
+        ("well done", Some(0.5))
+    );
+    assert_eq!(place.said(LogStream::Stdout).len(), 256 * 1024 + 1);
+}
+
+#[tokio::test]
+async fn an_agent_whose_log_is_full_goes_on_and_its_result_counts() {
+    let place = Place::with(
+        r#"seq 1 50000; echo an error >&2; echo '{"type":"result","subtype":"success","is_error":false,"result":"done"}'; exec sleep 100"#,
+        |config| config.log_limits.total = 100_000,
+    );
+    let mut run = place.start().await;
+    until("the log is full", || {
+        fs::read_to_string(place.log()).is_ok_and(|log| log.contains("is not kept"))
+    })
+    .await;
+    until("the agent sleeps", || {
+        place
+            .processes()
+            .iter()
+            .any(|process| process.contains("sleep"))
+    })
+    .await;
+    run.cancel().await;
+    let end = place.wait(&mut run).await.unwrap();
+    assert_eq!(end.summary.result.unwrap().text, "done");
+    assert_eq!(end.stderr_tail, "an error\n");
+    let kept = place.stdout();
+    let whole: Vec<String> = (1..=50_000).map(|n| n.to_string()).collect();
+    let whole = whole.join("\n");
+    // The last line may be cut by the limit.
+    assert!(whole.starts_with(kept.trim_end()) && kept.len() < 100_000);
+    let system = String::from_utf8(place.said(LogStream::System)).unwrap();
+    let mut lines = system.lines();
+    let full = "the log has reached 100000 bytes: what the agent writes from here on is not kept";
+    assert_eq!(lines.next(), Some(full));
+    assert_eq!(lines.next(), Some("cancelled: asking the agent to stop"));
+    let left_out = lines.next().unwrap().split(' ').next().unwrap();
+    assert!(left_out.parse::<u64>().unwrap() > 100_000, "{system}");
+    let length = fs::metadata(place.log()).unwrap().len();
+    assert!(length < 200_000, "{length}");
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_are_in_the_log_as_they_were() {
+    let place = Place::with("cat ../out; sleep 0.1; cat ../rest", |config| {
+        config.secrets.push(Secret::new("a-secret-of-someone"));
+    });
+    let mut out: Vec<u8> = (0..=255).collect();
+    out.extend_from_slice(b"\0\0 lone\rCR \xf0\x9f\x98");
+    fs::write(place.path("out"), &out).unwrap();
+    fs::write(place.path("rest"), b"\x80 \xff\n").unwrap();
+    place.run().await;
+    out.extend_from_slice(b"\x80 \xff\n");
+    assert_eq!(place.said(LogStream::Stdout), out);
+}
+
+#[tokio::test]
+async fn a_secret_reaches_neither_log_nor_outcome_however_slowly_it_comes() {
+    let secret = "sk-ant-api03-0123456789abcdefghij";
+    let place = Place::with(
+        "cat > /dev/null; head -c 20 ../secret; touch half; read -r x < ../go
+        tail -c +21 ../secret; echo; cat ../secret >&2
+        printf '{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,\"result\":\"%s\"}\\n' \"$(cat ../secret)\"
+        printf 'the end: '; head -c 30 ../secret",
+        |config| config.secrets.push(Secret::new("another-secret")),
+    );
+    fs::write(place.path("secret"), secret).unwrap();
+    let fifo = place.path("go");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    let mut request = place.request();
+    request.secrets.push(Secret::new(secret));
+    let mut run = place.runner.start(request).await.unwrap();
+    place.made("half").await;
+    // Longer than text without its line end is held back for.
+    tokio::time::sleep(Duration::from_millis(1300)).await;
+    let early = fs::read(place.log()).unwrap();
+    assert!(early.is_empty(), "{}", String::from_utf8_lossy(&early));
+    fs::write(&fifo, "\n").unwrap();
+    let end = place.wait(&mut run).await.unwrap();
+    let log = fs::read_to_string(place.log()).unwrap();
+    let record = fs::read_to_string(place.attempt().join("exit.json")).unwrap();
+    for text in [&log, &record, &format!("{end:?}")] {
+        assert!(
+            !text.contains(&secret[..12]) && text.contains("[masked]"),
+            "{text}"
+        );
+    }
+    let lines: Vec<String> = place.stdout().lines().map(str::to_owned).collect();
+    assert_eq!(
+        (lines[0].as_str(), lines.last().unwrap().as_str()),
+        ("[masked]", "the end: [masked]")
+    );
+    assert_eq!(end.stderr_tail, "[masked]");
+    assert_eq!(end.summary.result.unwrap().text, "[masked]");
+    place.assert_gone();
 }
 
 #[tokio::test]
@@ -58,9 +176,10 @@ async fn the_agent_sees_its_environment_its_prompt_and_its_workspace_and_nothing
     let place = Place::with("pwd; echo \"$@\"; cat; echo; env", |config| {
         config.environment.push(("CANARY".into(), "c4n4ry".into()));
     });
-    let prompt = "p".repeat(1024 * 1024);
+    let prompt = format!("{}\n", "p".repeat(1023)).repeat(1024);
+    let prompt = prompt.trim_end();
     let mut request = place.request();
-    request.prompt = prompt.as_str().into();
+    request.prompt = prompt.into();
     request.options.model = Some("opus".into());
     request.options.permission_mode = Some(PermissionMode::Plan);
     let mut run = place.runner.start(request).await.unwrap();
@@ -72,7 +191,8 @@ async fn the_agent_sees_its_environment_its_prompt_and_its_workspace_and_nothing
         lines.next(),
         Some("-p --output-format stream-json --verbose --model opus --permission-mode plan")
     );
-    assert_eq!(lines.next(), Some(prompt.as_str()));
+    let heard: Vec<&str> = lines.by_ref().take(1024).collect();
+    assert!(heard.join("\n") == prompt);
     let mut names: Vec<&str> = lines.filter_map(|line| line.split('=').next()).collect();
     names.sort_unstable();
     // PWD and _ are the shell's.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use agent_domain::{JobId, LogLine, LogStream, RunEnd, RunOptions};
 use agent_runner::{
-    Ground, Ladder, Level, Limits, Program, Project, Run, RunRequest, Runner, RunnerConfig,
-    RunnerError, Sandbox,
+    Ground, Ladder, Level, Limits, LogLimits, Program, Project, Run, RunRequest, Runner,
+    RunnerConfig, RunnerError, Sandbox,
 };
 use tempfile::TempDir;
 
@@ -63,6 +63,8 @@ impl Place {
             limits: Limits::default(),
             control_groups: true,
             sandbox: None,
+            secrets: Vec::new(),
+            log_limits: LogLimits::default(),
         };
         adjust(&mut config);
         Self {
@@ -102,6 +104,7 @@ impl Place {
             project: Project::Trusted,
             log: self.log(),
             ground: Ground::default(),
+            secrets: Vec::new(),
         }
     }
 
