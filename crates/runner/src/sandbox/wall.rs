@@ -348,6 +348,8 @@ impl Raised {
             timeout: spec.timeout,
             idle_timeout: spec.idle_timeout,
             ladder: spec.ladder,
+            secrets: Vec::new(),
+            log_limits: crate::LogLimits::default(),
             mark: spec.mark.clone(),
             limits: spec.limits,
             control_groups: spec.control_groups,
