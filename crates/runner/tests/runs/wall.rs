@@ -33,7 +33,7 @@ async fn exit_codes_pass_through_and_death_by_a_signal_too() {
 async fn prompt_output_and_errors_pass_through_whole() {
     for level in WALLS {
         let mut place = Place::behind(level, "cat; seq 1 50000; echo oops >&2");
-        place.prompt = "x".repeat(300_000).into();
+        place.prompt = "x".repeat(200_000).into();
         let end = place.run().await;
         assert_eq!(
             (end.exit_code, end.stderr_tail.as_str()),
