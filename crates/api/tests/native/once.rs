@@ -84,7 +84,7 @@ async fn a_key_stands_for_one_request_only() {
 async fn what_was_refused_may_be_tried_again_under_the_same_key() {
     let stage = Stage::new().await;
     let taken = post(&stage, "/jobs", "k", &body("taken")).await;
-    assert_refused(&running, 409, "branch_exists");
+    assert_refused(&taken, 409, "branch_exists");
     let malformed = post(&stage, "/jobs", "k", "{").await;
     assert_refused(&malformed, 400, "malformed_json");
     let first = post(&stage, "/jobs", "k", &body("free")).await;
