@@ -76,7 +76,8 @@ async fn memory_within_the_limit_ends_nothing() {
 
 #[tokio::test]
 async fn a_run_has_no_more_processes_than_allowed() {
-    if offered("crowd").processes == Means::Nothing {
+    let means = offered("crowd").processes;
+    if means == Means::Nothing {
         return skipped("processes of root are limited by control groups only");
     }
     let limits = Limits {
@@ -91,8 +92,9 @@ async fn a_run_has_no_more_processes_than_allowed() {
     run.kill().await;
     place.wait(&mut run).await.unwrap();
     place.assert_gone();
-    // The supervisor is outside of it.
-    assert!((40..=65).contains(&count), "{count} processes");
+    // The supervisor is outside of it. An rlimit counts what else the user does meanwhile.
+    let most = if means == Means::ControlGroup { 65 } else { 200 };
+    assert!(count <= most, "{count} processes");
     assert!(place.stdout().contains("fork"), "{}", place.stdout());
 }
 
