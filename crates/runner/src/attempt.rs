@@ -67,6 +67,13 @@ pub(crate) struct Traces {
     patience: Duration,
 }
 
+impl Traces {
+    /// Whether they lead to anything that lives; if not, the groups are removed.
+    fn lead_somewhere(&self) -> bool {
+        !self.groups.remove() || self.known.iter().any(|id| processes::lives(*id))
+    }
+}
+
 enum Held {
     /// Held by the caller now.
     Free(File),
@@ -132,10 +139,13 @@ impl Attempt {
         self.remove()
     }
 
-    /// Removes the directory and all in it, and the control groups if nothing is in them.
+    /// Removes the directory and all in it, and the control groups.
+    ///
+    /// As long as something of the run lives that could not be ended, all of it stays: by it
+    /// whoever comes later knows what to try again.
     pub(crate) fn remove(&self) -> Result<(), RunnerError> {
-        if let Some(record) = self.record() {
-            record.groups.remove();
+        if self.traces().is_some_and(|traces| traces.lead_somewhere()) {
+            return Ok(());
         }
         match remove_all(&self.folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RunnerError::io(
@@ -191,7 +201,7 @@ impl Attempt {
     }
 
     /// Ends what a supervisor has left behind, and returns what cannot be ended.
-    async fn end_orphans(&self) -> Result<Vec<u32>, RunnerError> {
+    pub(crate) async fn end_orphans(&self) -> Result<Vec<u32>, RunnerError> {
         let Some(traces) = self.traces() else {
             return Ok(Vec::new());
         };
@@ -200,6 +210,14 @@ impl Attempt {
         let left = left.map_err(RunnerError::io("cannot list the processes"))?;
         tree.groups().remove();
         Ok(left.iter().filter_map(Process::number).collect())
+    }
+
+    /// Tries once more to end what could not be ended, and returns what still cannot be.
+    pub(crate) async fn end_again(&self, exit: &ExitRecord) -> Result<Vec<u32>, RunnerError> {
+        if exit.end.unkillable.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.end_orphans().await
     }
 
     /// What can be told at a glance, without asking a supervisor and without ending anything.

@@ -48,6 +48,11 @@ pub(crate) fn is_alive(pid: i32) -> bool {
     system::find(pid).is_some_and(|process| !process.dead)
 }
 
+/// Whether exactly this process has not ended.
+pub(crate) fn lives(id: ProcessId) -> bool {
+    system::find(id.pid).is_some_and(|process| process.id == id && !process.dead)
+}
+
 /// The process group of this process.
 pub(crate) fn own_group() -> io::Result<i32> {
     system::own_group()

@@ -320,11 +320,16 @@ impl Supervision {
         });
         match left.await {
             Ok(left) => {
-                let left: Vec<u32> = left.iter().filter_map(Process::number).collect();
-                for pid in left.iter().filter(|pid| !self.unkillable.contains(pid)) {
+                let pids: Vec<u32> = left.iter().filter_map(Process::number).collect();
+                for pid in pids.iter().filter(|pid| !self.unkillable.contains(pid)) {
                     self.output.say(&format!("process {pid} cannot be ended"));
                 }
-                self.unkillable = left;
+                if !left.is_empty() {
+                    // By this they are known to whoever tries again.
+                    self.record.strays = left.iter().map(|process| process.id).collect();
+                    self.write_down();
+                }
+                self.unkillable = pids;
             }
             Err(error) => self
                 .output
@@ -363,9 +368,13 @@ impl Supervision {
             }
         }
         if changed {
-            // Only a help for the worst case; it is tried again with the next change.
-            record::update(Path::new("."), SUPERVISOR, &self.record).ok();
+            self.write_down();
         }
+    }
+
+    fn write_down(&self) {
+        // Only a help for the worst case; it is tried again with the next change.
+        record::update(Path::new("."), SUPERVISOR, &self.record).ok();
     }
 
     async fn close(mut self) -> ExitRecord {
@@ -373,7 +382,7 @@ impl Supervision {
         let killed = self.tree.groups().killed_for_memory();
         if killed > 0 {
             self.output.say(&format!(
-                "the system has killed {killed} processes for want of memory"
+                "processes that the system has killed for want of memory: {killed}"
             ));
         }
         self.remove_groups().await;

@@ -63,7 +63,7 @@ impl Runner {
                 tokio::time::timeout(LEAVE_WITHIN, run.wait()).await.ok();
             }
             Ok(Found::NeverStarted) => return Ok(Vec::new()),
-            Ok(Found::Ended(exit)) => return Ok(exit.end.unkillable),
+            Ok(Found::Ended(exit)) => return attempt.end_again(&exit).await,
             Ok(Found::Lost(left)) => return Ok(left),
             Err(RunnerError::Unreachable) => {}
             Err(error) => return Err(error),
@@ -78,7 +78,7 @@ impl Runner {
         match attempt.look().await? {
             Found::Living(..) => Err(RunnerError::Unreachable),
             Found::NeverStarted => Ok(Vec::new()),
-            Found::Ended(exit) => Ok(exit.end.unkillable),
+            Found::Ended(exit) => attempt.end_again(&exit).await,
             Found::Lost(left) => Ok(left),
         }
     }

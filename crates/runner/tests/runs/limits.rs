@@ -93,7 +93,11 @@ async fn a_run_has_no_more_processes_than_allowed() {
     place.wait(&mut run).await.unwrap();
     place.assert_gone();
     // The supervisor is outside of it. An rlimit counts what else the user does meanwhile.
-    let most = if means == Means::ControlGroup { 65 } else { 200 };
+    let most = if means == Means::ControlGroup {
+        65
+    } else {
+        200
+    };
     assert!(count <= most, "{count} processes");
     assert!(place.stdout().contains("fork"), "{}", place.stdout());
 }
@@ -181,6 +185,26 @@ async fn what_cannot_be_ended_is_named_and_stands_above_success() {
         assert_eq!(log.matches("cannot be ended").count(), 1, "{log}");
         assert_eq!(place.processes().len(), 1, "{:?}", place.processes());
     }
+}
+
+#[tokio::test]
+async fn what_could_not_be_ended_is_remembered_until_it_is_gone() {
+    if !can_make_strangers() {
+        return;
+    }
+    let script = format!("env -i {STRANGER} & {ARRIVED}");
+    let place = with_a_stranger(&script, false);
+    let mut run = place.start().await;
+    let end = place.wait(&mut run).await.unwrap();
+    assert_eq!(end.unkillable.len(), 1);
+    place.runner.forget(place.job, 1).await.unwrap();
+    assert_eq!(place.runner.attempts().await.unwrap(), [(place.job, 1)]);
+    // This process may do what the supervisor was not allowed to.
+    let left = place.runner.end(place.job, 1).await.unwrap();
+    assert!(left.is_empty(), "{left:?}");
+    place.assert_gone();
+    place.runner.forget(place.job, 1).await.unwrap();
+    assert!(place.runner.attempts().await.unwrap().is_empty());
 }
 
 #[tokio::test]
