@@ -446,7 +446,7 @@ mod tests {
         let command = Settings::augment_args(clap::Command::new("agent-server"));
         for setting in command
             .get_arguments()
-            .filter(|setting| setting.get_env().is_some())
+            .filter(|setting| setting.get_env().is_some() && !setting.is_hide_set())
         {
             let name = setting.get_env().and_then(|name| name.to_str()).unwrap();
             let row = readme

@@ -381,7 +381,7 @@ fn output_that_is_not_utf_8_survives_in_the_raw_log() {
     let (server, _repo) = start();
     let done = run(
         &server,
-        &scripted("bytes", "hex fffe0a\nstderr odd\nline 300000"),
+        &scripted("bytes", "hex fffe0a\nstderr odd\nline 200000"),
     );
     assert_eq!(done["status"], "completed");
     let id = done["id"].as_str().unwrap();
@@ -396,7 +396,7 @@ fn output_that_is_not_utf_8_survives_in_the_raw_log() {
     let messages = server.messages(id).unwrap();
     assert!(messages.contains(&"stderr: odd".to_owned()));
     assert!(
-        messages.iter().any(|line| line.len() > 300_000),
+        messages.iter().any(|line| line.len() > 200_000),
         "the long line is joined again"
     );
 }
