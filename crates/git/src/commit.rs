@@ -1,12 +1,12 @@
 //! Commits what an agent has left in its workspace.
 
-use std::path::Path;
-
 use agent_domain::CommitId;
 
 use crate::command::{Invocation, Output};
+use crate::gitlinks::{self, Gitlinks};
 use crate::mirror::blocking;
 use crate::refs::Refs;
+use crate::takeover::Broken;
 use crate::{Git, GitError, Identity, Workspace, stale};
 
 /// Repositories without a commit that an agent may leave inside its workspace; git adds nothing
@@ -24,9 +24,13 @@ impl Git {
         message: &str,
     ) -> Result<CommitId, GitError> {
         stale::past(&self.scope_of(workspace), || async {
+            self.take_over(workspace, Broken::Refuse).await?;
             if self.has_changes(workspace).await? {
+                let links = gitlinks::of(workspace, workspace.admin().join("index")).await;
                 let add = || self.in_workspace(workspace, "add");
-                add_all(&add).await?.into_result()?;
+                add_all(&add, &links).await?.into_result()?;
+                let update = self.in_workspace(workspace, "update-index");
+                links.stage(update).await?;
                 self.commit(workspace, message).await?;
             }
             self.last_commit(workspace).await
@@ -35,7 +39,11 @@ impl Git {
     }
 
     /// Begins a command in a workspace, whatever its agent has made of its `.git`.
-    fn in_workspace<'a>(&'a self, workspace: &'a Workspace, verb: &'static str) -> Invocation<'a> {
+    pub(crate) fn in_workspace<'a>(
+        &'a self,
+        workspace: &'a Workspace,
+        verb: &'static str,
+    ) -> Invocation<'a> {
         let command = self.inner.program.command(verb);
         command
             .git_dir(workspace.admin())
@@ -97,19 +105,27 @@ impl Git {
     }
 }
 
-/// Stages everything: `add` begins an add command. Ends as soon as git does not complain about a
-/// repository without commits any more.
-pub(crate) async fn add_all<'a>(add: &impl Fn() -> Invocation<'a>) -> Result<Output, GitError> {
-    let mut left_out: Vec<String> = Vec::new();
+/// Stages everything but `links`: `add` begins an add command. Ends as soon as git does not complain
+/// about a repository without commits any more.
+pub(crate) async fn add_all<'a>(
+    add: &impl Fn() -> Invocation<'a>,
+    links: &Gitlinks,
+) -> Result<Output, GitError> {
+    let mut left_out = links.paths.clone();
+    let most = left_out.len() + NESTED_MAX;
     loop {
-        let mut command = add().args(["--all", "--", "."]);
-        for dir in &left_out {
-            command = command.args([format!(":(exclude,top,literal){dir}")]);
+        let mut paths = b".\0".to_vec();
+        for path in &left_out {
+            paths.extend_from_slice(b":(exclude,top,literal)");
+            paths.extend_from_slice(path);
+            paths.push(0);
         }
-        let output = command.run().await?;
+        let command = add().args(["--all", "--pathspec-from-file=-", "--pathspec-file-nul"]);
+        let output = command.input(paths).run().await?;
         match nested_repository(&output.stderr) {
-            Some(dir) if !left_out.contains(&dir) && left_out.len() < NESTED_MAX => {
-                tracing::warn!(dir, "a repository without commits is left out");
+            Some(dir) if !left_out.contains(&dir) && left_out.len() < most => {
+                let shown = String::from_utf8_lossy(&dir).into_owned();
+                tracing::warn!(dir = shown, "a repository without commits is left out");
                 left_out.push(dir);
             }
             _ => return Ok(output),
@@ -126,18 +142,11 @@ pub(crate) fn identified<'a>(command: Invocation<'a>, identity: &Identity) -> In
         .env("GIT_COMMITTER_EMAIL", &identity.email)
 }
 
-fn nested_repository(stderr: &str) -> Option<String> {
-    let line = stderr
-        .lines()
-        .find(|line| line.ends_with("' does not have a commit checked out"))?;
-    let (_, rest) = line.split_once('\'')?;
-    let (dir, _) = rest.rsplit_once('\'')?;
-    Some(
-        Path::new(dir)
-            .to_string_lossy()
-            .trim_end_matches('/')
-            .to_owned(),
-    )
+fn nested_repository(stderr: &str) -> Option<Vec<u8>> {
+    let (before, _) = stderr.split_once("' does not have a commit checked out")?;
+    // The name itself may have line ends and quotes.
+    let (_, dir) = before.split_once("error: '")?;
+    Some(dir.trim_end_matches('/').into())
 }
 
 /// Git expects the last line of a message to end.

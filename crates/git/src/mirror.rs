@@ -96,14 +96,14 @@ impl Git {
     async fn clone_mirror(&self, repo: &RepoSlug, lock: &Arc<RepoLock>) -> Result<(), GitError> {
         let mirror = self.mirror_path(repo);
         let begun = unfinished(&mirror);
-        let config = config_text(&self.remote_url(repo), self.identity().await?);
+        let config = self.config_of(repo, "bare = true").await?;
         let (fresh, aside) = (begun.clone(), mirror.clone());
         blocking_under(Arc::clone(lock), move || {
             // Left by a clone or a removal that was killed: we hold the lock, so nobody is at
             // work on it.
             trash::delete(&fresh)?;
             trash::empty(&aside)?;
-            write_skeleton(&fresh, &config)
+            write_skeleton(&fresh, &config, NO_HEAD)
         })
         .await?;
         let fetched = self.fetch(repo, &begun, lock).await;
@@ -154,7 +154,7 @@ impl Git {
         lock: &Arc<RepoLock>,
     ) -> Result<(), GitError> {
         let path = self.mirror_path(repo).join("config");
-        let wanted = config_text(&self.remote_url(repo), self.identity().await?);
+        let wanted = self.config_of(repo, "bare = true").await?;
         blocking_under(Arc::clone(lock), move || {
             if is_settled(&path, &wanted) {
                 return Ok(());
@@ -167,10 +167,19 @@ impl Git {
         .await
     }
 
+    /// The settings of a git directory of a repository: of its mirror, or of a workspace's own.
+    pub(crate) async fn config_of(&self, repo: &RepoSlug, kind: &str) -> Result<String, GitError> {
+        Ok(config_text(
+            &self.remote_url(repo),
+            self.identity().await?,
+            kind,
+        ))
+    }
+
     /// As [`Git::settle_config`], taking the lock only if there is something to undo.
     pub(crate) async fn ensure_settled(&self, repo: &RepoSlug) -> Result<(), GitError> {
         let path = self.mirror_path(repo).join("config");
-        let wanted = config_text(&self.remote_url(repo), self.identity().await?);
+        let wanted = self.config_of(repo, "bare = true").await?;
         if blocking(move || Ok(is_settled(&path, &wanted))).await? {
             return Ok(());
         }
@@ -218,20 +227,22 @@ fn unfinished(mirror: &Path) -> PathBuf {
     name.into()
 }
 
-/// Writes an empty bare repository: what `git init --bare` makes, without what we have no use
-/// for. HEAD names a branch that nobody makes, since no branch here is more than another.
-fn write_skeleton(dir: &Path, config: &str) -> Result<(), GitError> {
+/// The HEAD of a mirror: a branch that nobody makes, since no branch there is more than another.
+const NO_HEAD: &str = "ref: refs/heads/agent-server/none\n";
+
+/// Writes an empty git directory: what `git init` makes, without what we have no use for.
+pub(crate) fn write_skeleton(dir: &Path, config: &str, head: &str) -> Result<(), GitError> {
     let failed = |source| GitError::io("create", dir, source);
     for part in ["objects/info", "objects/pack", "refs/heads", "info"] {
         fs::create_dir_all(dir.join(part)).map_err(failed)?;
     }
     fs::write(dir.join("config"), config).map_err(failed)?;
-    fs::write(dir.join("HEAD"), "ref: refs/heads/agent-server/none\n").map_err(failed)
+    fs::write(dir.join("HEAD"), head).map_err(failed)
 }
 
-/// The settings of a mirror. Its agents find the remote as `origin`, and commit under the same
+/// The settings of a git directory, which is `bare = true` or something else. Its agents find the remote as `origin`, and commit under the same
 /// name as we do; garbage is not collected behind anyone's back.
-fn config_text(url: &str, identity: &Identity) -> String {
+fn config_text(url: &str, identity: &Identity, kind: &str) -> String {
     let url = quoted(url);
     let (name, email) = (quoted(&identity.name), quoted(&identity.email));
     let folds = if cfg!(target_os = "macos") {
@@ -240,7 +251,7 @@ fn config_text(url: &str, identity: &Identity) -> String {
         ""
     };
     format!(
-        "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n{folds}\
+        "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\t{kind}\n{folds}\
          [remote \"origin\"]\n\turl = {url}\n\tfetch = {REFSPEC}\n\ttagOpt = --no-tags\n\
          [user]\n\tname = {name}\n\temail = {email}\n\
          [gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n"

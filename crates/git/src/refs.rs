@@ -2,6 +2,7 @@
 //!
 //! Every function blocks; call them where blocking is allowed.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -15,6 +16,12 @@ use crate::{GitError, verdict};
 pub(crate) const REMOTE: &str = "refs/remotes/origin/";
 /// The branches of jobs and agents.
 pub(crate) const LOCAL: &str = "refs/heads/";
+
+/// What gix says when it sees another's lock of a list of packed refs that does not exist: it then
+/// means to empty the list, and fails.
+const NO_PACKED_REFS: &str = "Could not delete empty packed refs";
+/// How often a ref is deleted in spite of that; the lock lasts for moments.
+const DELETE_TRIES: usize = 20;
 
 /// A mirror, open.
 pub(crate) struct Refs(gix::Repository);
@@ -114,6 +121,21 @@ impl Refs {
         Ok(found)
     }
 
+    /// The full names of the refs below `space` with the ids they hold, none of them looked at; refs
+    /// that point to other refs are left out.
+    pub(crate) fn targets(&self, space: &str) -> Result<BTreeMap<String, String>, GitError> {
+        let platform = self.0.references().map_err(|error| broken(&error))?;
+        let mut found = BTreeMap::new();
+        for reference in platform.all().map_err(|error| broken(&error))? {
+            let reference = reference.map_err(|error| broken(&error))?;
+            let name = reference.name().as_bstr().to_string();
+            if let (true, Some(id)) = (name.starts_with(space), reference.try_id()) {
+                found.insert(name, id.to_string());
+            }
+        }
+        Ok(found)
+    }
+
     /// Makes a ref that must not exist yet.
     pub(crate) fn create(&self, name: &str, commit: &CommitId) -> Result<(), GitError> {
         self.update(name, commit, PreviousValue::MustNotExist)
@@ -126,13 +148,18 @@ impl Refs {
 
     /// Removes a ref; fine when there is none.
     pub(crate) fn delete(&self, name: &str) -> Result<(), GitError> {
-        self.edit(
-            name,
-            Change::Delete {
-                expected: PreviousValue::Any,
-                log: RefLog::AndReference,
-            },
-        )
+        let delete = || {
+            let log = RefLog::AndReference;
+            let expected = PreviousValue::Any;
+            self.edit(name, Change::Delete { expected, log })
+        };
+        for _ in 0..DELETE_TRIES {
+            match delete() {
+                Err(GitError::Repository(why)) if why.contains(NO_PACKED_REFS) => {}
+                other => return other,
+            }
+        }
+        delete()
     }
 
     fn update(

@@ -6,8 +6,10 @@ use agent_domain::{CommitId, JobId};
 
 use crate::command::Invocation;
 use crate::commit::{add_all, identified};
+use crate::gitlinks;
 use crate::mirror::blocking;
 use crate::refs::{Head, REMOTE, Refs};
+use crate::takeover::Broken;
 use crate::{Git, GitError, Workspace, stale, trash};
 
 impl Git {
@@ -15,13 +17,14 @@ impl Git {
     /// and returns that name; `None` when there is none.
     ///
     /// Does what can be done whatever the agent has left: no HEAD, a merge with conflicts, a
-    /// broken index, files that cannot be read. The workspace itself is not changed.
+    /// broken index, files that cannot be read. The files themselves are not changed.
     pub async fn save_work(
         &self,
         workspace: &Workspace,
         job: JobId,
     ) -> Result<Option<String>, GitError> {
         stale::past(&self.scope_of(workspace), || async {
+            self.take_over(workspace, Broken::LeaveOut).await?;
             let head = self.last_known_commit(workspace).await?;
             let snapshot = match self.snapshot(workspace, &head, job).await {
                 Err(error) if head != *workspace.base() => {
@@ -101,15 +104,19 @@ impl Git {
         .await?;
         // Exit code 1: some files could not be read, and the others are there.
         let enough = |code: Option<i32>| matches!(code, Some(0 | 1));
-        if !copied || !enough(add_all(&add).await?.code) {
+        let links = gitlinks::of(workspace, workspace.save_index()).await;
+        if !copied || !enough(add_all(&add, &links).await?.code) {
             let index = workspace.save_index();
             blocking(move || trash::delete(&index)).await?;
             begin("read-tree").args([head.as_str()]).run_ok().await?;
-            let added = add_all(&add).await?;
+            let links = gitlinks::of(workspace, workspace.save_index()).await;
+            let added = add_all(&add, &links).await?;
             if !enough(added.code) {
                 return Err(added.failure());
             }
         }
+        let links = gitlinks::of(workspace, workspace.save_index()).await;
+        links.stage(begin("update-index")).await?;
         let written = begin("write-tree").run_ok().await?;
         Ok(String::from_utf8_lossy(&written.stdout).trim().to_owned())
     }

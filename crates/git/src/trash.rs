@@ -66,7 +66,7 @@ pub(crate) fn delete(path: &Path) -> Result<(), GitError> {
 }
 
 /// Lets the owner into every directory below `root`; what fails shows when deleting fails.
-fn open_up(root: &Path) {
+pub(crate) fn open_up(root: &Path) {
     let mut dirs = vec![root.to_owned()];
     while let Some(dir) = dirs.pop() {
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).ok();

@@ -7,10 +7,10 @@ use agent_domain::{BranchName, CommitId, JobId, RepoSlug};
 use crate::lock::RepoLock;
 use crate::mirror::{blocking, blocking_under};
 use crate::stale;
-use crate::{Git, GitError, Workspace, trash, worktree};
+use crate::{Git, GitError, Layout, Workspace, owned, trash, worktree};
 
 impl Git {
-    /// Makes the workspace of a job: a linked worktree at `base`, on the new branch `branch`.
+    /// Makes the workspace of a job at `base`, on the new branch `branch`.
     ///
     /// [`GitError::BranchExists`] when the branch clashes with one of the remote (as of the last
     /// fetch) or of another job. Whatever an interrupted earlier try of the same job has left is
@@ -21,11 +21,13 @@ impl Git {
         job: JobId,
         branch: &BranchName,
         base: &CommitId,
+        layout: Layout,
     ) -> Result<Workspace, GitError> {
         let workspace = self.workspace(repo, job, branch, base);
         let lock = self.lock(repo).await?;
-        self.change(&workspace, lock, worktree::register).await?;
-        if let Err(error) = self.check_out(&workspace).await {
+        let register = move |workspace: &Workspace| worktree::register(workspace, layout);
+        self.change(&workspace, lock, register).await?;
+        if let Err(error) = self.fill(&workspace, layout).await {
             if let Err(left) = self.remove_workspace(repo, job, branch).await {
                 tracing::warn!(%job, %left, "a workspace could not be removed");
             }
@@ -54,6 +56,17 @@ impl Git {
         self.empty_trash(&workspace).await
     }
 
+    /// Writes the files, and git's own where they go with them.
+    async fn fill(&self, workspace: &Workspace, layout: Layout) -> Result<(), GitError> {
+        self.check_out(workspace).await?;
+        if layout == Layout::Linked {
+            return Ok(());
+        }
+        let config = self.config_of(workspace.repo(), "bare = false").await?;
+        let workspace = workspace.clone();
+        blocking(move || owned::create(&workspace, &config)).await
+    }
+
     /// Writes the files. Without the lock: nothing is touched but what belongs to the workspace.
     async fn check_out(&self, workspace: &Workspace) -> Result<(), GitError> {
         self.inner
@@ -78,10 +91,11 @@ impl Git {
         &self,
         workspace: &Workspace,
         lock: Arc<RepoLock>,
-        work: fn(&Workspace) -> Result<(), GitError>,
+        work: impl Fn(&Workspace) -> Result<(), GitError> + Clone + Send + 'static,
     ) -> Result<(), GitError> {
         stale::past(&self.scope_of(workspace), || {
             let (workspace, lock) = (workspace.clone(), Arc::clone(&lock));
+            let work = work.clone();
             blocking_under(lock, move || work(&workspace))
         })
         .await

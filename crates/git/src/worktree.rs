@@ -12,7 +12,7 @@ use agent_domain::{BranchName, CommitId, JobId, RepoSlug};
 
 use crate::refs::{LOCAL, REMOTE, Refs};
 use crate::stale::{Private, Scope};
-use crate::{Git, GitError, trash};
+use crate::{Git, GitError, Layout, owned, takeover, trash};
 
 /// Holds the full name of the branch made for the job.
 const BRANCH_FILE: &str = "agent-branch";
@@ -103,7 +103,7 @@ impl Git {
 }
 
 /// Makes the branch and the worktree, without files in it. The repository's lock is held.
-pub(crate) fn register(workspace: &Workspace) -> Result<(), GitError> {
+pub(crate) fn register(workspace: &Workspace, layout: Layout) -> Result<(), GitError> {
     unregister(workspace)?;
     let refs = Refs::open(workspace.mirror())?;
     if let Some(existing) = refs.clashes(REMOTE, workspace.branch.as_str())?.pop() {
@@ -126,10 +126,30 @@ pub(crate) fn register(workspace: &Workspace) -> Result<(), GitError> {
     refs.create(&head, &workspace.base)?;
     let tree = &workspace.path;
     fs::create_dir_all(tree).map_err(|source| GitError::io("create", tree, source))?;
-    let link = tree.join(".git");
-    fs::write(&link, line("gitdir: ", &admin))
-        .map_err(|source| GitError::io("create", &link, source))?;
-    fs::write(admin.join("gitdir"), line("", &link)).map_err(failed)
+    match layout {
+        Layout::Linked => link(workspace),
+        Layout::Owned => owned::mark(workspace),
+    }
+}
+
+/// Makes workspace and administrative directory name each other, as a linked worktree's do.
+pub(crate) fn link(workspace: &Workspace) -> Result<(), GitError> {
+    let admin = workspace.admin();
+    let link = workspace.path().join(".git");
+    for (file, content) in [
+        (&link, line("gitdir: ", &admin)),
+        (&admin.join("gitdir"), line("", &link)),
+    ] {
+        trash::delete(file)?;
+        fs::write(file, content).map_err(|source| GitError::io("create", file, source))?;
+    }
+    Ok(())
+}
+
+/// Sets what the workspace has checked out.
+pub(crate) fn write_head(workspace: &Workspace, text: &str) -> Result<(), GitError> {
+    let file = workspace.admin().join("HEAD");
+    fs::write(&file, text).map_err(|source| GitError::io("write", &file, source))
 }
 
 /// Removes the branch and the worktree of a job, as far as they are there and its own; the files
@@ -143,6 +163,7 @@ pub(crate) fn unregister(workspace: &Workspace) -> Result<(), GitError> {
         Refs::open(workspace.mirror())?.delete(&branch)?;
     }
     sweep(workspace)?;
+    takeover::clear(workspace)?;
     trash::set_aside(&workspace.path)?;
     trash::delete(&workspace.save_index())?;
     trash::delete(&admin)
@@ -190,12 +211,18 @@ fn sweep(workspace: &Workspace) -> Result<(), GitError> {
 /// Removes a branch that belongs to no job. Its commit stays, under its own id, unless it is one
 /// of the remote's.
 fn set_aside(refs: &Refs, name: &str, commit: &CommitId) -> Result<(), GitError> {
-    let known = refs.below(REMOTE)?.iter().any(|(_, tip)| tip == commit);
-    if !known {
-        refs.set(&format!("refs/agent/left/{commit}"), commit)?;
-    }
+    keep_left(refs, commit)?;
     tracing::info!(branch = name, %commit, "a branch without a job is taken away");
     refs.delete(name)
+}
+
+/// Keeps a commit that no branch will hold any more, unless it is one of the remote's.
+pub(crate) fn keep_left(refs: &Refs, commit: &CommitId) -> Result<(), GitError> {
+    let known = refs.targets(REMOTE)?;
+    if known.values().any(|tip| tip == commit.as_str()) {
+        return Ok(());
+    }
+    refs.set(&format!("refs/agent/left/{commit}"), commit)
 }
 
 /// The administrative directory of another worktree of the same mirror.

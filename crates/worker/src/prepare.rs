@@ -4,7 +4,7 @@ use std::path::Path;
 
 use agent_domain::{Assignment, CommitId, Ending, Lease, Phase, Reason, unkillable};
 use agent_forge::ForgeError;
-use agent_git::GitError;
+use agent_git::{GitError, Layout};
 use agent_runner::{CLAUDE_MD_MAX, Conventions, Ground, Project, RunRequest};
 
 use crate::attempt::{Attempt, Halt};
@@ -73,10 +73,13 @@ impl Attempt<'_> {
         self.facts.base_commit = Some(base.clone());
         self.facts.worktree_path = Some(cwd.clone());
         self.progress(Phase::Preparing).await?;
-        let made = self
-            .parts
-            .git
-            .add_workspace(&assignment.repo, job, &assignment.branch, &base);
+        let made = self.parts.git.add_workspace(
+            &assignment.repo,
+            job,
+            &assignment.branch,
+            &base,
+            Layout::Linked,
+        );
         made.await.map_err(|error| git_failed(&error))?;
         let project = self.project(&base).await?;
         self.unless_cancelled()?;

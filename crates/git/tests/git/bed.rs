@@ -6,14 +6,36 @@ use std::process::Command;
 use std::time::Duration;
 
 use agent_domain::{BranchName, CommitId, JobId, RepoSlug};
-use agent_git::{Git, GitConfig, Workspace};
+use agent_git::{Git, GitConfig, Layout, Workspace};
 
 /// Where everything of one test is.
 pub(crate) struct Bed {
     dir: tempfile::TempDir,
     pub(crate) repo: RepoSlug,
     pub(crate) git: Git,
+    /// How its workspaces are made.
+    pub(crate) layout: Layout,
 }
+
+/// Runs each of the named tests, which take a bed, once with linked worktrees and once with
+/// workspaces that have a git directory of their own.
+macro_rules! in_both_layouts {
+    ($($name:ident),+ $(,)?) => {
+        mod linked {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(crate::bed::Bed::with(agent_git::Layout::Linked)).await;
+            })+
+        }
+        mod owned {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(crate::bed::Bed::with(agent_git::Layout::Owned)).await;
+            })+
+        }
+    };
+}
+pub(crate) use in_both_layouts;
 
 impl Bed {
     /// A remote with one commit on `main`, reached by its path.
@@ -21,12 +43,26 @@ impl Bed {
         Self::at(tempfile::tempdir().unwrap())
     }
 
+    /// As [`Bed::new`], with workspaces made in this way.
+    pub(crate) fn with(layout: Layout) -> Self {
+        Self {
+            layout,
+            ..Self::new()
+        }
+    }
+
     /// As [`Bed::new`], in a directory of the caller's choice.
     pub(crate) fn at(dir: tempfile::TempDir) -> Self {
         let base = dir.path().join("remote").display().to_string();
         let git = Git::new(config(dir.path(), &base)).unwrap();
         let repo = RepoSlug::new("org", "repo").unwrap();
-        let bed = Self { dir, repo, git };
+        let layout = Layout::Linked;
+        let bed = Self {
+            dir,
+            repo,
+            git,
+            layout,
+        };
         bed.make_remote();
         bed
     }
@@ -101,7 +137,9 @@ impl Bed {
     pub(crate) async fn workspace(&self, n: u8, name: &str) -> Workspace {
         let base = self.fetch().await;
         let name = branch(name);
-        let made = self.git.add_workspace(&self.repo, job(n), &name, &base);
+        let made = self
+            .git
+            .add_workspace(&self.repo, job(n), &name, &base, self.layout);
         made.await.unwrap()
     }
 }

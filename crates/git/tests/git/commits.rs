@@ -6,11 +6,21 @@ use std::process::Command;
 
 use agent_git::{Git, Identity};
 
-use crate::bed::{Bed, config, git, make_executable};
+use crate::bed::{Bed, config, git, in_both_layouts, make_executable};
 
-#[tokio::test]
-async fn nothing_changed_is_the_base() {
-    let bed = Bed::new();
+in_both_layouts! {
+    nothing_changed_is_the_base,
+    a_commit_is_made_once_with_our_name,
+    the_identity_of_the_operator_counts_and_a_given_one_counts_more,
+    agents_commit_under_the_same_name,
+    a_title_arrives_as_it_is,
+    every_kind_of_file_is_committed,
+    a_merge_left_open_is_concluded,
+    a_repository_without_commits_does_not_keep_the_rest_out,
+    what_only_looks_changed_is_no_commit,
+}
+
+async fn nothing_changed_is_the_base(bed: Bed) {
     let workspace = bed.workspace(1, "x").await;
     for _ in 0..2 {
         let head = bed.git.commit_all(&workspace, "m").await.unwrap();
@@ -18,9 +28,7 @@ async fn nothing_changed_is_the_base() {
     }
 }
 
-#[tokio::test]
-async fn a_commit_is_made_once_with_our_name() {
-    let bed = Bed::new();
+async fn a_commit_is_made_once_with_our_name(bed: Bed) {
     let workspace = bed.workspace(1, "x").await;
     let tree = workspace.path();
     fs::write(tree.join("new"), "").unwrap();
@@ -35,9 +43,7 @@ async fn a_commit_is_made_once_with_our_name() {
     assert_eq!(git(tree, &["status", "--porcelain"]), "");
 }
 
-#[tokio::test]
-async fn the_identity_of_the_operator_counts_and_a_given_one_counts_more() {
-    let bed = Bed::new();
+async fn the_identity_of_the_operator_counts_and_a_given_one_counts_more(bed: Bed) {
     fs::create_dir_all(bed.path().join("home")).unwrap();
     let text =
         "[user]\n\tname = Olga Operator\n\temail = olga@example.org\n[commit]\n\tgpgSign = true\n";
@@ -62,9 +68,7 @@ async fn the_identity_of_the_operator_counts_and_a_given_one_counts_more() {
     assert_eq!(who(), "Bot \"B\" One <bot@example.org>");
 }
 
-#[tokio::test]
-async fn agents_commit_under_the_same_name() {
-    let bed = Bed::new();
+async fn agents_commit_under_the_same_name(bed: Bed) {
     let workspace = bed.workspace(1, "x").await;
     let status = Command::new("git")
         .args(["commit", "--quiet", "--allow-empty", "-m", "by the agent"])
@@ -77,9 +81,7 @@ async fn agents_commit_under_the_same_name() {
     assert_eq!(who, "agent-server <agent-server@localhost>");
 }
 
-#[tokio::test]
-async fn a_title_arrives_as_it_is() {
-    let bed = Bed::new();
+async fn a_title_arrives_as_it_is(bed: Bed) {
     let workspace = bed.workspace(1, "x").await;
     let titles = [
         "\"; rm -rf / #",
@@ -106,9 +108,7 @@ async fn a_title_arrives_as_it_is() {
     }
 }
 
-#[tokio::test]
-async fn every_kind_of_file_is_committed() {
-    let bed = Bed::new();
+async fn every_kind_of_file_is_committed(bed: Bed) {
     let workspace = bed.workspace(1, "x").await;
     let tree = workspace.path();
     for name in ["line\nfeed", "-dash", ":(exclude)x", "run", "ignored"] {
@@ -133,7 +133,8 @@ async fn every_kind_of_file_is_committed() {
     assert_eq!(mode("run").as_deref(), Some("100755"));
     assert_eq!(mode("sub").as_deref(), Some("160000"));
     assert_eq!(mode("ignored"), None);
-    assert_eq!(git(tree, &["status", "--porcelain"]), "");
+    let status = ["status", "--porcelain", "--ignore-submodules=all"];
+    assert_eq!(git(tree, &status), "");
 }
 
 #[tokio::test]
@@ -160,9 +161,7 @@ async fn an_agent_may_commit_switch_branches_or_detach_its_head() {
     assert_eq!(again, head);
 }
 
-#[tokio::test]
-async fn a_merge_left_open_is_concluded() {
-    let bed = Bed::new();
+async fn a_merge_left_open_is_concluded(bed: Bed) {
     let workspace = bed.workspace(1, "x").await;
     let tree = workspace.path();
     git(tree, &["checkout", "--quiet", "-b", "side"]);
@@ -175,9 +174,7 @@ async fn a_merge_left_open_is_concluded() {
     assert_eq!(parents.split(' ').count(), 2);
 }
 
-#[tokio::test]
-async fn a_repository_without_commits_does_not_keep_the_rest_out() {
-    let bed = Bed::new();
+async fn a_repository_without_commits_does_not_keep_the_rest_out(bed: Bed) {
     let workspace = bed.workspace(1, "x").await;
     let tree = workspace.path();
     for name in ["empty one", "b/two"] {
@@ -191,9 +188,7 @@ async fn a_repository_without_commits_does_not_keep_the_rest_out() {
     assert_eq!(files, "README\ngood\nsrc/lib.rs");
 }
 
-#[tokio::test]
-async fn what_only_looks_changed_is_no_commit() {
-    let bed = Bed::new();
+async fn what_only_looks_changed_is_no_commit(bed: Bed) {
     let workspace = bed.workspace(1, "x").await;
     let tree = workspace.path();
     // The same content at another time, and an empty directory.

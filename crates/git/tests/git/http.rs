@@ -38,7 +38,9 @@ async fn fetch_error(git: &Git, repo: &RepoSlug) -> GitError {
 async fn whole_job(bed: &Bed, git: &Git) {
     let x = branch("x");
     let base = git.fetch_base(&bed.repo, &branch("main")).await.unwrap();
-    let workspace = git.add_workspace(&bed.repo, job(1), &x, &base).await;
+    let workspace = git
+        .add_workspace(&bed.repo, job(1), &x, &base, bed.layout)
+        .await;
     let workspace = workspace.unwrap();
     let numbers = (0..800_000_u32).map(|n| n.wrapping_mul(2_654_435_761));
     let noise: Vec<u8> = numbers.flat_map(u32::to_le_bytes).collect();

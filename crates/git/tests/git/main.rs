@@ -11,6 +11,7 @@ mod committed;
 mod http;
 mod http_backend;
 mod mirrors;
+mod owned;
 mod pushes;
 mod saving;
 mod workspaces;

@@ -4,7 +4,15 @@ use std::fs;
 
 use agent_git::Workspace;
 
-use crate::bed::{Bed, branch, git, job, try_git};
+use crate::bed::{Bed, branch, git, in_both_layouts, job, try_git};
+
+in_both_layouts! {
+    no_work_is_not_saved,
+    uncommitted_work_is_saved_and_the_workspace_not_changed,
+    commits_that_were_not_pushed_are_saved_and_pushed_ones_are_not,
+    a_merge_with_conflicts_is_saved,
+    what_an_earlier_attempt_saved_stays,
+}
 
 /// Saves job 1's work, removes its workspace, and lists the files kept, if any were.
 async fn saved(bed: &Bed, workspace: &Workspace) -> Option<Vec<String>> {
@@ -20,16 +28,12 @@ async fn saved(bed: &Bed, workspace: &Workspace) -> Option<Vec<String>> {
     Some(files.lines().map(str::to_owned).collect())
 }
 
-#[tokio::test]
-async fn no_work_is_not_saved() {
-    let bed = Bed::new();
+async fn no_work_is_not_saved(bed: Bed) {
     let workspace = bed.workspace(1, "x").await;
     assert_eq!(saved(&bed, &workspace).await, None);
 }
 
-#[tokio::test]
-async fn uncommitted_work_is_saved_and_the_workspace_not_changed() {
-    let bed = Bed::new();
+async fn uncommitted_work_is_saved_and_the_workspace_not_changed(bed: Bed) {
     let workspace = bed.workspace(1, "x").await;
     fs::write(workspace.path().join("new"), "").unwrap();
     fs::remove_file(workspace.path().join("README")).unwrap();
@@ -43,9 +47,7 @@ async fn uncommitted_work_is_saved_and_the_workspace_not_changed() {
     assert_eq!(parent, workspace.base().as_str());
 }
 
-#[tokio::test]
-async fn commits_that_were_not_pushed_are_saved_and_pushed_ones_are_not() {
-    let bed = Bed::new();
+async fn commits_that_were_not_pushed_are_saved_and_pushed_ones_are_not(bed: Bed) {
     let workspace = bed.workspace(1, "x").await;
     let tree = workspace.path();
     git(tree, &["commit", "--quiet", "--allow-empty", "-m", "own"]);
@@ -61,9 +63,7 @@ async fn commits_that_were_not_pushed_are_saved_and_pushed_ones_are_not() {
     assert_eq!(bed.git.save_work(&other, job(2)).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn a_merge_with_conflicts_is_saved() {
-    let bed = Bed::new();
+async fn a_merge_with_conflicts_is_saved(bed: Bed) {
     let workspace = bed.workspace(1, "x").await;
     let tree = workspace.path();
     let base = workspace.base().as_str();
@@ -108,9 +108,7 @@ async fn a_workspace_that_is_not_there_has_nothing_to_save() {
     assert_eq!(saved(&bed, &workspace).await, None);
 }
 
-#[tokio::test]
-async fn what_an_earlier_attempt_saved_stays() {
-    let bed = Bed::new();
+async fn what_an_earlier_attempt_saved_stays(bed: Bed) {
     for file in ["first", "second"] {
         let workspace = bed.workspace(1, "x").await;
         fs::write(workspace.path().join(file), "").unwrap();

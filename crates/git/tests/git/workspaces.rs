@@ -5,13 +5,22 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use agent_git::GitError;
 
-use crate::bed::{Bed, branch, git, job, try_git};
+use crate::bed::{Bed, branch, git, in_both_layouts, job, try_git};
+
+in_both_layouts! {
+    a_second_try_of_the_same_job_begins_anew,
+    a_removed_workspace_leaves_nothing_and_may_be_removed_again,
+    removing_the_workspace_of_one_job_leaves_the_others,
+    eight_jobs_of_two_servers_work_in_one_repository_at_once,
+}
 
 /// The branch for whose sake `name` is refused to job `n`.
 async fn in_the_way(bed: &Bed, n: u8, name: &str) -> String {
     let base = bed.fetch().await;
     let name = branch(name);
-    let made = bed.git.add_workspace(&bed.repo, job(n), &name, &base);
+    let made = bed
+        .git
+        .add_workspace(&bed.repo, job(n), &name, &base, bed.layout);
     match made.await {
         Err(GitError::BranchExists { existing }) => existing,
         other => panic!("{name}: {other:?}"),
@@ -67,9 +76,7 @@ async fn a_branch_of_another_job_is_never_taken() {
     assert!(other.path().join("README").exists());
 }
 
-#[tokio::test]
-async fn a_second_try_of_the_same_job_begins_anew() {
-    let bed = Bed::new();
+async fn a_second_try_of_the_same_job_begins_anew(bed: Bed) {
     let first = bed.workspace(1, "x").await;
     fs::write(first.path().join("left"), "over").unwrap();
     git(first.path(), &["add", "-A"]);
@@ -82,9 +89,7 @@ async fn a_second_try_of_the_same_job_begins_anew() {
     assert_eq!(git(tree, &["status", "--porcelain"]), "");
 }
 
-#[tokio::test]
-async fn a_removed_workspace_leaves_nothing_and_may_be_removed_again() {
-    let bed = Bed::new();
+async fn a_removed_workspace_leaves_nothing_and_may_be_removed_again(bed: Bed) {
     let workspace = bed.workspace(1, "x").await;
     let sealed = workspace.path().join("mod/cache");
     fs::create_dir_all(&sealed).unwrap();
@@ -102,9 +107,7 @@ async fn a_removed_workspace_leaves_nothing_and_may_be_removed_again() {
     bed.workspace(2, "x").await;
 }
 
-#[tokio::test]
-async fn removing_the_workspace_of_one_job_leaves_the_others() {
-    let bed = Bed::new();
+async fn removing_the_workspace_of_one_job_leaves_the_others(bed: Bed) {
     let other = bed.workspace(1, "one").await;
     bed.workspace(2, "two").await;
     // A wrong name costs nobody a branch.
@@ -148,17 +151,16 @@ async fn an_agent_cannot_prune_a_workspace_away() {
     assert_eq!(git(two.path(), &["status", "--porcelain"]), "");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn eight_jobs_of_two_servers_work_in_one_repository_at_once() {
-    let bed = Bed::new();
+async fn eight_jobs_of_two_servers_work_in_one_repository_at_once(bed: Bed) {
     let servers = [bed.git.clone(), bed.other_server()];
     let mut jobs = Vec::new();
     for n in 0..8_u8 {
+        let layout = bed.layout;
         let (git, repo) = (servers[usize::from(n % 2)].clone(), bed.repo.clone());
         jobs.push(tokio::spawn(async move {
             let name = branch(&format!("job/{n}"));
             let base = git.fetch_base(&repo, &branch("main")).await.unwrap();
-            let workspace = git.add_workspace(&repo, job(n), &name, &base).await;
+            let workspace = git.add_workspace(&repo, job(n), &name, &base, layout).await;
             let workspace = workspace.unwrap();
             fs::write(workspace.path().join(format!("file{n}")), "x").unwrap();
             let head = git.commit_all(&workspace, "work").await.unwrap();

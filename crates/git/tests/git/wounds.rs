@@ -4,7 +4,13 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::bed::{Bed, branch, git, job};
+use crate::bed::{Bed, branch, git, in_both_layouts, job};
+
+in_both_layouts! {
+    stale_locks_do_not_stop_a_job,
+    stale_locks_do_not_keep_work_from_being_saved,
+    calls_cut_off_anywhere_can_be_repeated,
+}
 
 /// A lock file as a git that was killed a while ago has left it.
 fn stale(path: &Path) {
@@ -40,9 +46,7 @@ async fn stale_locks_of_the_mirror_do_not_stop_a_fetch() {
     assert_eq!(refs, "refs/remotes/origin/main");
 }
 
-#[tokio::test]
-async fn stale_locks_do_not_stop_a_job() {
-    let bed = Bed::new();
+async fn stale_locks_do_not_stop_a_job(bed: Bed) {
     let x = branch("x");
     bed.fetch().await;
     let of_the_branch = bed.mirror().join("refs/heads/x.lock");
@@ -66,9 +70,7 @@ async fn stale_locks_do_not_stop_a_job() {
     assert!(!workspace.path().exists());
 }
 
-#[tokio::test]
-async fn stale_locks_do_not_keep_work_from_being_saved() {
-    let bed = Bed::new();
+async fn stale_locks_do_not_keep_work_from_being_saved(bed: Bed) {
     let workspace = bed.workspace(1, "x").await;
     fs::write(workspace.path().join("new"), "").unwrap();
     File::create(admin(&bed).join("index.lock")).unwrap();
@@ -107,21 +109,24 @@ async fn a_workspace_half_made_is_made_anew() {
     }
 }
 
-#[tokio::test]
-async fn calls_cut_off_anywhere_can_be_repeated() {
-    let bed = Bed::new();
+async fn calls_cut_off_anywhere_can_be_repeated(bed: Bed) {
     let x = branch("x");
     let base = bed.fetch().await;
     for step in 0..40_u64 {
         let limit = Duration::from_micros(step * 400);
-        let add = bed.git.add_workspace(&bed.repo, job(1), &x, &base);
+        let add = bed
+            .git
+            .add_workspace(&bed.repo, job(1), &x, &base, bed.layout);
         drop(tokio::time::timeout(limit, add).await);
         if step % 4 == 0 {
             let remove = bed.git.remove_workspace(&bed.repo, job(1), &x);
             drop(tokio::time::timeout(limit, remove).await);
         }
     }
-    let workspace = bed.git.add_workspace(&bed.repo, job(1), &x, &base).await;
+    let workspace = bed
+        .git
+        .add_workspace(&bed.repo, job(1), &x, &base, bed.layout)
+        .await;
     let workspace = workspace.unwrap();
     let tree = workspace.path();
     assert_eq!(git(tree, &["status", "--porcelain"]), "");
