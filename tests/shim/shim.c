@@ -85,7 +85,7 @@ static void die(void) {
 
 /* Says which call it was; nothing here may be counted itself. */
 static void describe(const char *call, const char *path, int fd) {
-    char name[256] = "", link[64], role[64] = "";
+    char name[256] = "", link[64], role[200] = "";
     if (!path && fd >= 0) {
         snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
         ssize_t length = readlink(link, name, sizeof name - 1);
@@ -94,12 +94,19 @@ static void describe(const char *call, const char *path, int fd) {
     }
     int own = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
     if (own >= 0) {
-        ssize_t length = read(own, role, sizeof role - 1);
-        const char *second = length > 0 ? role + strlen(role) + 1 : role;
-        memmove(role, second < role + length ? second : "", strlen(second < role + length ? second : "") + 1);
+        char line[512];
+        ssize_t length = read(own, line, sizeof line - 1);
+        line[length < 0 ? 0 : length] = 0;
+        /* The arguments, without the program and joined by blanks. */
+        size_t from = strlen(line) + 1;
+        for (ssize_t at = (ssize_t)from; at + 1 < length; at++)
+            if (!line[at])
+                line[at] = ' ';
+        if ((ssize_t)from < length)
+            snprintf(role, sizeof role, "%s", line + from);
         close(own);
     }
-    snprintf(control->what, sizeof control->what, "%.60s: %s %.256s", *role ? role : "server",
+    snprintf(control->what, sizeof control->what, "%.200s: %s %.256s", *role ? role : "server",
              call, path ? path : "");
 }
 

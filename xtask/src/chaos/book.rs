@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::kinds::Kind;
 
@@ -78,6 +78,8 @@ struct Inner {
     damage: Damage,
     /// Answers that no client should get.
     bad_answers: Vec<String>,
+    /// A call was cut.
+    cut: bool,
 }
 
 /// Shared by all clients and whoever makes the faults.
@@ -97,6 +99,7 @@ impl Book {
                 moments: Vec::new(),
                 damage: Damage::default(),
                 bad_answers: Vec::new(),
+                cut: false,
             }),
         }
     }
@@ -113,6 +116,7 @@ impl Book {
         inner.moments.clear();
         inner.damage = Damage::default();
         inner.bad_answers.clear();
+        inner.cut = false;
     }
 
     /// The jobs of this cycle.
@@ -182,6 +186,23 @@ impl Book {
     /// Notes damage.
     pub(super) fn damage(&self, change: impl FnOnce(&mut Damage)) {
         change(&mut self.inner().damage);
+    }
+
+    /// Notes that a supervisor is killed now.
+    pub(super) fn killed_supervisor(&self, mark: String) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |since| since.as_nanos());
+        self.inner().damage.supervisors.insert(mark, now);
+    }
+
+    /// Notes that the call to be cut was reached.
+    pub(super) fn cut(&self) {
+        self.inner().cut = true;
+    }
+
+    /// Whether the call to be cut was reached.
+    pub(super) fn was_cut(&self) -> bool {
+        self.inner().cut
     }
 
     /// Notes harm.

@@ -44,7 +44,8 @@ impl Clients<'_> {
         }
     }
 
-    fn act(&self, act: Act) {
+    /// Does one thing now.
+    pub(super) fn act(&self, act: Act) {
         match act {
             Act::Submit(number) => self.submit(number),
             Act::Cancel(number, wait) => self.cancel(number, wait),

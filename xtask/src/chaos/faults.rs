@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use agent_tests::fault::Fault as Answer;
 use agent_tests::process::{self, Process};
@@ -268,14 +268,8 @@ impl World {
     fn kill_supervisor(&self, pick: usize) -> Option<String> {
         let found = self.supervisors();
         let (pid, mark) = found.get(pick % found.len().max(1))?;
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .ok()?
-            .as_nanos();
         // Noted first: the job may run again before we come to it.
-        self.shared.book.damage(|damage| {
-            damage.supervisors.insert(mark.clone(), now);
-        });
+        self.shared.book.killed_supervisor(mark.clone());
         process::signal(*pid, Signal::KILL);
         Some(format!("{pid} of {mark}"))
     }

@@ -17,6 +17,7 @@ mod kinds;
 mod log;
 mod plan;
 mod receiver;
+mod steps;
 mod story;
 mod world;
 
@@ -49,6 +50,12 @@ pub(crate) struct Chaos {
     /// Cycles on one database before a new one is begun.
     #[arg(long, default_value_t = 100)]
     pub(crate) same_server: u32,
+    /// Instead of drawn faults, one at every step of a job's life.
+    #[arg(long)]
+    pub(crate) every_step: bool,
+    /// Take only every so many of these steps.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) stride: u64,
     /// Go on after a violation, and count.
     #[arg(long)]
     pub(crate) keep_going: bool,
@@ -65,10 +72,21 @@ pub(crate) fn run(options: &Chaos) -> Result<()> {
     );
     build()?;
     let seed = options.seed.unwrap_or_else(fresh_seed);
-    println!("chaos: {} cycles, seed {seed}", options.cycles);
     let began = Instant::now();
     let mut figures = Figures::default();
-    let result = cycles(options, seed, &mut figures);
+    // What is mounted and what runs must go, whoever ends this.
+    let interrupt = Interrupt::watch()?;
+    let result = if options.every_step {
+        let first = seed % options.stride + 1;
+        println!("chaos: steps from {first} on, every {}", options.stride);
+        let steps = (first, options.stride);
+        steps::run(steps, options.keep_going, &mut figures, || {
+            interrupt.check()
+        })
+    } else {
+        println!("chaos: {} cycles, seed {seed}", options.cycles);
+        cycles(options, seed, &mut figures, &interrupt)
+    };
     let report = figures.report(seed, began.elapsed());
     println!("\n{report}");
     if let Some(path) = &options.report {
@@ -82,9 +100,7 @@ pub(crate) fn run(options: &Chaos) -> Result<()> {
     Ok(())
 }
 
-fn cycles(options: &Chaos, seed: u64, figures: &mut Figures) -> Result<()> {
-    // What is mounted and what runs must go, whoever ends this.
-    let interrupt = Interrupt::watch()?;
+fn cycles(options: &Chaos, seed: u64, figures: &mut Figures, interrupt: &Interrupt) -> Result<()> {
     let last = options.from + options.cycles;
     let mut next = options.from;
     while next < last {

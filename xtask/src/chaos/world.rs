@@ -18,7 +18,7 @@ use super::account::{Breach, Violation};
 use super::book::{Book, Entry, Harm};
 use super::clients::{self, Clients};
 use super::figures::Figures;
-use super::plan::{Plan, REPOS, Turn};
+use super::plan::{Plan, PlannedJob, REPOS, Turn};
 use super::receiver::{Receiver, SECRET};
 use super::story;
 
@@ -131,7 +131,8 @@ impl World {
     /// Lives through one cycle and checks what has become of it.
     pub(super) fn cycle(&mut self, plan: &Plan, figures: &mut Figures) -> Result<()> {
         let shared = self.shared.clone();
-        let entries: Vec<_> = (0..plan.jobs.len()).map(|n| entry(plan, n)).collect();
+        let jobs = plan.jobs.iter().enumerate();
+        let entries: Vec<_> = jobs.map(|(n, job)| entry(plan.cycle, n, job)).collect();
         let bodies = entries.iter().map(|entry| body(&shared, entry)).collect();
         shared.book.turn_page(entries);
         let clients = Clients {
@@ -205,7 +206,7 @@ impl World {
     }
 
     /// Counts violations; the first one ends the run, unless it is to go on.
-    fn judge(&mut self, violations: &[Violation], figures: &mut Figures) -> Result<()> {
+    pub(super) fn judge(&mut self, violations: &[Violation], figures: &mut Figures) -> Result<()> {
         for violation in violations {
             figures.violation(violation);
             println!("\nVIOLATION {violation}");
@@ -247,12 +248,11 @@ impl Drop for World {
     }
 }
 
-fn entry(plan: &Plan, number: usize) -> Entry {
-    let job = &plan.jobs[number];
-    let (cycle, kind) = (plan.cycle, job.kind);
+/// A job as its client sees it before it is submitted.
+pub(super) fn entry(cycle: u32, number: usize, job: &PlannedJob) -> Entry {
     Entry {
         name: format!("c{cycle}-j{number}"),
-        kind,
+        kind: job.kind,
         repo: job.repo,
         branch: format!("c{cycle}/j{number}"),
         callback: job.callback,
@@ -263,7 +263,8 @@ fn entry(plan: &Plan, number: usize) -> Entry {
     }
 }
 
-fn body(shared: &Shared, entry: &Entry) -> serde_json::Value {
+/// What is submitted.
+pub(super) fn body(shared: &Shared, entry: &Entry) -> serde_json::Value {
     let repo = &shared.repos[entry.repo];
     let prompt = entry.kind.prompt(&shared.ledger, &entry.name);
     let callback = entry.callback.then(|| shared.receiver.url());
