@@ -122,6 +122,7 @@ pub(crate) fn job_details(found: JobWithClient) -> wire::JobDetails {
         error,
     } = standing(&job.state);
     let Job { spec, facts, .. } = job;
+    let cost_usd = facts.total_cost_usd();
     let (pr_url, pr_number) = facts.pull_request.map(|pr| (pr.url, pr.number)).unzip();
     wire::JobDetails {
         id: job.id.to_string(),
@@ -153,7 +154,7 @@ pub(crate) fn job_details(found: JobWithClient) -> wire::JobDetails {
         model: facts.model.or(spec.options.model),
         cli_version: facts.cli_version,
         num_turns: facts.num_turns,
-        cost_usd: facts.cost_usd,
+        cost_usd,
         retry_of: job.retry_of.map(|id| id.to_string()),
         created_at: iso_millis(job.created_at),
         updated_at: iso_millis(job.updated_at),

@@ -38,8 +38,10 @@ pub struct Facts {
     pub cli_version: Option<String>,
     /// Turns of the conversation, as the CLI counts them.
     pub num_turns: Option<u64>,
-    /// The CLI's own estimate at list prices, in US dollars.
+    /// What this attempt cost by the CLI's own estimate at list prices, in US dollars.
     pub cost_usd: Option<f64>,
+    /// What the attempts before this one cost: money that is spent stays spent.
+    pub earlier_cost_usd: Option<f64>,
 }
 
 impl Facts {
@@ -59,6 +61,15 @@ impl Facts {
             cli_version: newer.cli_version.or(self.cli_version),
             num_turns: newer.num_turns.or(self.num_turns),
             cost_usd: newer.cost_usd.or(self.cost_usd),
+            earlier_cost_usd: newer.earlier_cost_usd.or(self.earlier_cost_usd),
+        }
+    }
+
+    /// What all attempts together cost, in US dollars; `None` while none has told.
+    pub fn total_cost_usd(&self) -> Option<f64> {
+        match (self.earlier_cost_usd, self.cost_usd) {
+            (Some(earlier), Some(cost)) => Some(earlier + cost),
+            (earlier, cost) => earlier.or(cost),
         }
     }
 }

@@ -160,11 +160,13 @@ fn claimed(
     next.job.started_at = job.started_at.or(Some(now));
     next.job.worker = Some(worker);
     // What an earlier attempt found out is not true of this one, save where its work was kept,
-    // and where it may lie still: a workspace can only be read with the commit it was made from.
+    // where it may lie still (a workspace can only be read with the commit it was made from), and
+    // what was spent.
     next.job.facts = Facts {
         saved_ref: job.facts.saved_ref.clone(),
         base_commit: job.facts.base_commit.clone(),
         worktree_path: job.facts.worktree_path.clone(),
+        earlier_cost_usd: job.facts.total_cost_usd(),
         ..Facts::default()
     };
     Ok(next)
@@ -591,6 +593,27 @@ mod tests {
         };
         let now = not_before.unwrap_or(at(30));
         apply(job, claim(99), now).unwrap().job
+    }
+
+    #[test]
+    fn what_attempts_that_did_not_deliver_have_cost_stays_spent() {
+        let mut job = running();
+        for total in [0.25, 0.5] {
+            let lost = Event::Finished {
+                fence: job.fence,
+                ending: Ending::Lost {
+                    error: "gone".into(),
+                },
+                facts: Facts {
+                    cost_usd: Some(0.25),
+                    ..Facts::default()
+                },
+            };
+            job = again(&apply(&job, lost, at(20)).unwrap().job);
+            assert_eq!(job.facts.total_cost_usd(), Some(total));
+        }
+        let done = finish(&job, Ending::Completed).unwrap().job;
+        assert_eq!(done.facts.total_cost_usd(), Some(0.5));
     }
 
     #[test]

@@ -9,14 +9,14 @@ use crate::{
     clients, lists, once, outbox, sql,
 };
 
-/// Values 1 to 29 are those of [`rows::changing`], the rest those of [`rows::fixed`]. A ready job
+/// Values 1 to 30 are those of [`rows::changing`], the rest those of [`rows::fixed`]. A ready job
 /// gets the last place in the line: one more than any ready job has.
 pub(crate) const INSERT: &str = "
     INSERT INTO jobs (
         version, attempt, fence, status, ready_seq, not_before, reason, phase, lease_until,
         cancel_requested_at, ended_at, error, base_commit, head_commit, saved_ref, worktree_path,
         exit_code, pr_number, pr_url, files_changed, session_id, model, cli_version, num_turns,
-        cost_usd, started_at, updated_at, worker, lost_runs,
+        cost_usd, started_at, updated_at, worker, lost_runs, earlier_cost_usd,
         id, client_id, branch, title, os_feature_id, callback_url, wanted_model, permission_mode,
         timeout_us, idle_timeout_us, retry_of, created_at)
     VALUES (?1, ?2, ?3, ?4,
@@ -25,9 +25,9 @@ pub(crate) const INSERT: &str = "
              WHERE ready_seq > 0)
         END,
         ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24,
-        ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41)";
+        ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41, ?42)";
 
-/// Values 1 to 29 are those of [`rows::changing`]. A job that was ready already keeps its place;
+/// Values 1 to 30 are those of [`rows::changing`]. A job that was ready already keeps its place;
 /// one whose run was lost has had its turn and gets the first.
 pub(crate) const UPDATE: &str = "
     UPDATE jobs
@@ -45,8 +45,9 @@ pub(crate) const UPDATE: &str = "
         ended_at = ?11, error = ?12, base_commit = ?13, head_commit = ?14, saved_ref = ?15,
         worktree_path = ?16, exit_code = ?17, pr_number = ?18, pr_url = ?19, files_changed = ?20,
         session_id = ?21, model = ?22, cli_version = ?23, num_turns = ?24, cost_usd = ?25,
-        started_at = ?26, updated_at = ?27, worker = ?28, lost_runs = ?29
-    WHERE id = ?30 AND version = ?31
+        started_at = ?26, updated_at = ?27, worker = ?28, lost_runs = ?29,
+        earlier_cost_usd = ?30
+    WHERE id = ?31 AND version = ?32
     RETURNING seq";
 
 pub(crate) const INSERT_PROMPT: &str = "INSERT INTO job_prompts (job_seq, prompt) VALUES (?1, ?2)";

@@ -52,7 +52,7 @@ macro_rules! job_columns {
              j.ended_at, j.error, \
              j.base_commit, j.head_commit, j.saved_ref, j.worktree_path, j.exit_code, \
              j.pr_number, j.pr_url, j.files_changed, j.session_id, j.model, j.cli_version, \
-             j.num_turns, j.cost_usd, j.created_at, j.started_at, j.updated_at"
+             j.num_turns, j.cost_usd, j.earlier_cost_usd, j.created_at, j.started_at, j.updated_at"
         )
     };
 }
@@ -306,11 +306,12 @@ fn facts(columns: &mut Columns<'_, '_>) -> Result<Facts, StoreError> {
         cli_version: columns.take()?,
         num_turns: columns.whole_option()?,
         cost_usd: columns.take()?,
+        earlier_cost_usd: columns.take()?,
     })
 }
 
 /// How many values [`changing`] gives.
-pub(crate) const CHANGING: usize = 29;
+pub(crate) const CHANGING: usize = 30;
 
 /// The values of a job that change, in the order of the statements in `jobs.rs`.
 pub(crate) fn changing(job: &Job) -> Result<[Cell<'_>; CHANGING], StoreError> {
@@ -347,6 +348,9 @@ pub(crate) fn changing(job: &Job) -> Result<[Cell<'_>; CHANGING], StoreError> {
         int(micros(job.updated_at)),
         option(job.worker.as_ref(), |worker| text(&worker.0)),
         lost_runs_cell(&job.lost_runs)?,
+        option(facts.earlier_cost_usd, |cost| {
+            Cell::Owned(Value::Real(cost))
+        }),
     ])
 }
 

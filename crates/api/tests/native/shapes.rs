@@ -335,7 +335,8 @@ fn delivered() -> Facts {
         model: Some("claude-opus-5-5".into()),
         cli_version: Some("2.1.329".into()),
         num_turns: Some(3),
-        cost_usd: Some(0.25),
+        cost_usd: Some(0.125),
+        earlier_cost_usd: Some(0.125),
         ..Facts::default()
     }
 }

@@ -48,6 +48,7 @@ fn full(client: &Client) -> Job {
         cli_version: Some("2.1".into()),
         num_turns: Some(15),
         cost_usd: Some(0.125),
+        earlier_cost_usd: Some(0.5),
     };
     full.started_at = Some(at(16));
     full.updated_at = at(17);

@@ -1,0 +1,3 @@
+-- What the attempts before the present one cost, in US dollars.
+
+ALTER TABLE jobs ADD COLUMN earlier_cost_usd REAL;
