@@ -60,6 +60,8 @@ pub(super) enum Harm {
     Remote,
     /// GitHub refused.
     GitHub,
+    /// A worker could not renew its leases in time.
+    Lease,
 }
 
 impl Damage {

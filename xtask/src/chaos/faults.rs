@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use super::book::Harm;
 use super::figures::Figures;
-use super::world::World;
+use super::world::{LEASE_SECONDS, World};
 
 /// One thing that goes wrong; the numbers say which of those there are it happens to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub(super) enum Fault {
     Terminate,
     /// The server is stopped (SIGSTOP) until the end.
     StopServer,
+    /// The server is stopped for longer than a lease lasts.
+    StopServerLong,
     /// A supervisor is killed.
     KillSupervisor(usize),
     /// A supervisor is stopped until the end.
@@ -59,6 +61,7 @@ impl Fault {
         match rng.u8(0..24) {
             0..=4 => Self::KillServer,
             5 | 6 => Self::KillSupervisor(pick),
+            7 if rng.u8(0..3) == 0 => Self::StopServerLong,
             7 => Self::StopServer,
             8 => Self::Terminate,
             9 | 10 => Self::StopSupervisor(pick),
@@ -86,6 +89,7 @@ impl Fault {
             | Self::GitHub(_)
             | Self::Receiver(_) => None,
             Self::KillServer => Some(rng.u64(0..300)),
+            Self::StopServerLong => Some(LEASE_SECONDS * 1_000 + rng.u64(500..1_500)),
             _ => Some(rng.u64(100..900)),
         }
     }
@@ -95,6 +99,7 @@ impl Fault {
             Self::KillServer => "server killed (KILL)",
             Self::Terminate => "server told to stop (TERM)",
             Self::StopServer => "server stopped (STOP, CONT)",
+            Self::StopServerLong => "server stopped for longer than a lease",
             Self::KillSupervisor(_) => "supervisor killed",
             Self::StopSupervisor(_) => "supervisor stopped (STOP, CONT)",
             Self::KillAgent(_) => "agent killed",
@@ -118,10 +123,11 @@ impl World {
         let seen = match fault {
             Fault::KillServer => self.kill_server(),
             Fault::Terminate => self.terminate(figures)?,
-            Fault::StopServer => self.server.pid().map(|pid| {
-                process::signal(pid, Signal::STOP);
-                format!("server {pid}")
-            }),
+            Fault::StopServer => self.stop_server(),
+            Fault::StopServerLong => {
+                self.shared.book.harm(Harm::Lease);
+                self.stop_server()
+            }
             Fault::KillSupervisor(pick) => self.kill_supervisor(pick),
             Fault::StopSupervisor(pick) => self.stop_supervisor(pick),
             Fault::KillAgent(pick) => self.kill_agent(pick),
@@ -145,7 +151,7 @@ impl World {
         let shared = self.shared.clone();
         match fault {
             Fault::KillServer => self.bring_up(figures)?,
-            Fault::StopServer => self.resume_server(),
+            Fault::StopServer | Fault::StopServerLong => self.resume_server(),
             Fault::StopSupervisor(_) => self.resume_supervisors(),
             Fault::Clock(_) => self.shim.set_clock_off(0)?,
             Fault::FailWrites => self.shim.heal_disk()?,
@@ -251,6 +257,12 @@ impl World {
     fn kill_server(&mut self) -> Option<String> {
         let pid = self.server.pid()?;
         self.server.kill().ok()?;
+        Some(format!("server {pid}"))
+    }
+
+    fn stop_server(&self) -> Option<String> {
+        let pid = self.server.pid()?;
+        process::signal(pid, Signal::STOP);
         Some(format!("server {pid}"))
     }
 

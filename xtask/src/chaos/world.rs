@@ -24,6 +24,8 @@ use super::story;
 
 const TOKEN: &str = "ghp_of_the_chaos_run";
 const ORG: &str = "acme";
+/// Short, so that a server can be stopped for longer without much waiting.
+pub(super) const LEASE_SECONDS: u64 = 3;
 /// Room for everything the server writes in a world's life.
 const DISK_MEBIBYTES: u32 = 320;
 /// How many clients there are at a time.
@@ -103,6 +105,7 @@ impl World {
             .env("GITHUB_API_URL", github.url())
             .env("MAX_CONCURRENT_JOBS", "4")
             .env("SHUTDOWN_GRACE_SECONDS", "1")
+            .env("LEASE_SECONDS", LEASE_SECONDS.to_string())
             .env("LOG_LEVEL", "info");
         for (name, value) in shim.environment() {
             builder = builder.env(name, value);
