@@ -82,6 +82,12 @@ impl Place {
         Self::with(script, |config| config.sandbox = Some(sandbox(level)))
     }
 
+    /// Runs differently from now on.
+    pub(crate) fn reconfigure(&mut self, adjust: impl FnOnce(&mut RunnerConfig)) {
+        adjust(&mut self.config);
+        self.runner = Runner::new(self.config.clone());
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
