@@ -1,6 +1,7 @@
 //! What a run may take of the machine, and what happens when it cannot be ended.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use agent_domain::{Ending, LogStream, Reason, RunEnd, judge};
@@ -129,6 +130,38 @@ async fn a_run_gets_its_share_of_the_processors() {
         set == ["150000 100000", ""] || set == ["", "150000"],
         "{set:?}"
     );
+}
+
+#[tokio::test]
+async fn groups_of_runs_are_made_beside_the_one_called_server() {
+    let machine = offered("beside");
+    let is_v2 = |group: &&PathBuf| group.join("cgroup.subtree_control").exists();
+    let Some(base) = machine.groups.iter().find(is_v2) else {
+        return skipped("no control group of version 2");
+    };
+    let delegated = base.join(format!("runner-test-{}", std::process::id()));
+    let server = delegated.join("server");
+    fs::create_dir_all(&server).unwrap();
+    let place = Place::with("touch up; sleep 1000", |config| {
+        let enter = format!(
+            "echo 0 > {}/cgroup.procs; exec \"$0\" \"$@\"",
+            server.display()
+        );
+        let supervisor = config.supervisor.path.clone();
+        config.supervisor.path = "/bin/sh".into();
+        let args = ["-c".into(), enter.into(), supervisor.into()];
+        config.supervisor.args.splice(..0, args);
+    });
+    let mut run = place.start().await;
+    place.made("up").await;
+    let groups = place.groups();
+    run.kill().await;
+    place.wait(&mut run).await.unwrap();
+    place.assert_gone();
+    let removed = fs::remove_dir(&server).and_then(|()| fs::remove_dir(&delegated));
+    let beside = |group: &PathBuf| group.parent() == Some(delegated.as_path());
+    assert!(groups.iter().any(beside), "{groups:?}");
+    removed.unwrap();
 }
 
 /// A supervisor that may not signal what belongs to another user, as one without root may not,
