@@ -71,6 +71,7 @@ impl Builder {
             ("ANTHROPIC_API_KEY".into(), "sk-ant-of-the-agent".into()),
             ("WEBHOOK_ALLOW".into(), "127.0.0.1".into()),
             ("LOG_LEVEL".into(), "debug".into()),
+            ("DISK_RESERVE".into(), "1M".into()),
         ];
         Ok(Self { dir, env })
     }

@@ -11,12 +11,18 @@ pub(crate) struct DiskSettings {
     /// (powers of 1024). The smaller of 2G and 5 % of the volume where not set; 0 turns it off.
     #[arg(long, env = "DISK_MIN_FREE", default_value = "")]
     disk_min_free: String,
+    /// Room kept back beside the database, so that what becomes of running jobs can be stored on
+    /// a full disk; given as DISK_MIN_FREE. 0 keeps none.
+    #[arg(long, env = "DISK_RESERVE", default_value = "64M")]
+    disk_reserve: String,
 }
 
 /// Settings about the disk, checked.
 #[derive(Debug)]
 pub(crate) struct DiskLimits {
     pub(crate) watermark: Watermark,
+    /// Bytes kept back.
+    pub(crate) reserve: u64,
 }
 
 impl DiskSettings {
@@ -27,6 +33,7 @@ impl DiskSettings {
         };
         Ok(DiskLimits {
             watermark: Watermark(min_free),
+            reserve: bytes(&self.disk_reserve).context("DISK_RESERVE")?,
         })
     }
 }

@@ -199,6 +199,7 @@ fn disk(config: &Config) -> DiskConfig {
     DiskConfig {
         volumes,
         watermark: config.disk.watermark,
+        reserve: config.disk.reserve,
     }
 }
 

@@ -24,6 +24,9 @@ pub struct DiskConfig {
     pub volumes: Vec<(&'static str, PathBuf)>,
     /// How much must be free on each.
     pub watermark: Watermark,
+    /// Bytes kept back beside the database, so that what becomes of running jobs can be stored on
+    /// a full disk.
+    pub reserve: u64,
 }
 
 /// Why no new work is taken: a volume that is short of room, or cannot be looked at.
@@ -113,9 +116,22 @@ impl DiskVolume {
     }
 }
 
+/// Makes the reserve again once there is room. Not while the disk is short of it: then it is more
+/// use to whoever runs.
+async fn keep_reserve(engine: &Engine) {
+    if engine.inner.disk.shortage().is_some() {
+        return;
+    }
+    let wanted = engine.inner.disk.config.reserve;
+    if let Err(error) = engine.inner.store.keep_reserve(wanted).await {
+        tracing::debug!(%error, "no room for the reserve yet");
+    }
+}
+
 /// Runs until the engine stops.
 pub(crate) async fn watch(engine: Engine) {
     loop {
+        keep_reserve(&engine).await;
         tokio::select! {
             () = engine.inner.stop.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -215,6 +231,7 @@ mod tests {
         DiskConfig {
             volumes: volumes.collect(),
             watermark: Watermark(Some(min_free)),
+            reserve: 0,
         }
     }
 

@@ -48,6 +48,7 @@ impl EngineConfig {
         let disk = DiskConfig {
             volumes: vec![("data", logs_dir.clone())],
             watermark: Watermark::default(),
+            reserve: 0,
         };
         Self {
             max_concurrent: 2,

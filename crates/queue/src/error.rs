@@ -112,6 +112,7 @@ impl EngineError {
             Self::Draining => "draining",
             Self::DiskLow(_) => "disk_low",
             Self::Log(_) => "log_unreadable",
+            Self::Storage(StoreError::DiskFull) => "disk_full",
             Self::Storage(error) if error.class() == Class::Unavailable => "storage_unavailable",
             Self::Storage(_) => "storage_failed",
             Self::Contended => "contended",

@@ -1,5 +1,7 @@
 //! One job: creating, reading and changing it.
 
+use std::sync::Arc;
+
 use agent_domain::{Client, ClientId, Job, JobId};
 use rusqlite::{Connection, params, params_from_iter};
 
@@ -132,8 +134,15 @@ impl Store {
 
     /// Stores a change, its entry in the job's history (a renewal has none) and its callback
     /// together. Returns false, and stores nothing, if somebody else has changed the job since.
+    ///
+    /// Where the disk is full, part of the reserve (see [`Store::keep_reserve`]) is given up for
+    /// it; not for a renewal, which is tried again soon in any case.
     pub async fn commit(&self, change: Change) -> Result<bool, StoreError> {
-        self.write(move |conn| commit(conn, &change)).await
+        if is_renewal(&change) {
+            return self.write(move |conn| commit(conn, &change)).await;
+        }
+        let change = Arc::new(change);
+        self.write_surely(move |conn| commit(conn, &change)).await
     }
 
     /// As [`Store::commit`], and remembers in the same transaction the request for the change.
@@ -207,13 +216,17 @@ pub(crate) fn commit(conn: &Connection, change: &Change) -> Result<bool, StoreEr
     let Some(seq) = changed else {
         return Ok(false);
     };
-    if change.event != "renewed" {
+    if !is_renewal(change) {
         record(conn, seq, job, change.event, change.detail.as_deref())?;
     }
     if let Some(delivery) = &change.delivery {
         outbox::insert(conn, seq, job.updated_at, delivery)?;
     }
     Ok(true)
+}
+
+fn is_renewal(change: &Change) -> bool {
+    change.event == "renewed"
 }
 
 fn record(

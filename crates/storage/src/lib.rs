@@ -17,6 +17,7 @@ mod outbox;
 mod plans;
 mod pool;
 mod records;
+mod reserve;
 mod rows;
 mod sql;
 mod store;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use crate::pool::Readers;
+use crate::reserve::Reserve;
 use crate::writer::Writer;
 use crate::{StoreError, open};
 
@@ -29,6 +30,7 @@ pub struct Store {
 
 struct Inner {
     path: PathBuf,
+    reserve: Reserve,
     writer: Writer,
     readers: Readers,
 }
@@ -39,10 +41,15 @@ impl Store {
     /// Refused while another server has it open, and when a newer version has upgraded it.
     pub fn open(config: StoreConfig) -> Result<Self, StoreError> {
         let StoreConfig { path, readers } = config;
-        let opened = open::open(&path)?;
+        let opened = match open::open(&path) {
+            // What a database needs to be opened at all is little.
+            Err(StoreError::DiskFull) if Reserve::of(&path).release() => open::open(&path)?,
+            other => other?,
+        };
         let readers = Readers::open(&opened.path, readers)?;
         let writer = Writer::start(opened.writer, opened.lock)?;
         let inner = Inner {
+            reserve: Reserve::of(&opened.path),
             path: opened.path,
             writer,
             readers,
@@ -82,6 +89,23 @@ impl Store {
             .map_err(|error| StoreError::Internal(format!("the backup did not end: {error}")))?
     }
 
+    /// Keeps `bytes` of the disk back for the day it is full, in files beside the database: what
+    /// becomes of a job is then stored all the same. Makes only what is missing; to be called
+    /// again while there is room, for what was given up.
+    pub async fn keep_reserve(&self, bytes: u64) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let filling = tokio::task::spawn_blocking(move || inner.reserve.fill(bytes));
+        filling
+            .await
+            .map_err(|error| StoreError::Internal(format!("the reserve was not made: {error}")))?
+    }
+
+    async fn give_up_reserve(&self) -> bool {
+        let inner = Arc::clone(&self.inner);
+        let giving_up = tokio::task::spawn_blocking(move || inner.reserve.release());
+        giving_up.await.unwrap_or(false)
+    }
+
     pub(crate) async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -116,6 +140,20 @@ impl Store {
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
         self.inner.writer.run_then(work, committed).await
+    }
+
+    /// As [`Store::write`], for what must be stored although the disk is full.
+    pub(crate) async fn write_surely<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&Connection) -> Result<T, StoreError> + Clone + Send + 'static,
+    {
+        loop {
+            match self.write(work.clone()).await {
+                Err(StoreError::DiskFull) if self.give_up_reserve().await => {}
+                settled => return settled,
+            }
+        }
     }
 }
 

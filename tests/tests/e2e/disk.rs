@@ -99,3 +99,98 @@ fn below_the_watermark_nothing_new_is_taken_and_all_goes_on_by_itself_when_there
     bed.becomes_ready(true);
     nothing_is_left(server).unwrap();
 }
+
+/// A server on a full disk, with a job at work until it is told to go on, and one in the queue.
+fn full(reserve: &str) -> (Bed, String, String) {
+    let bed = start(
+        48,
+        &[
+            ("DISK_MIN_FREE", "4M"),
+            ("DISK_RESERVE", reserve),
+            ("MAX_CONCURRENT_JOBS", "1"),
+        ],
+    );
+    let Bed { disk, server, .. } = &bed;
+    let (here, go) = (server.dir().join("here"), server.dir().join("go"));
+    let script = format!(
+        "mark {}\nwait {}\nwrite a.txt one",
+        here.display(),
+        go.display()
+    );
+    let running = server.submit(&bed.job("one", &script)).unwrap();
+    reached(&here).unwrap();
+    let queued = server.submit(&bed.job("two", "write b.txt two")).unwrap();
+    let whole = || (reserve == "0") == pieces(disk).is_empty();
+    assert!(wait_until(SOON, whole));
+    disk.fill(0).unwrap();
+    bed.becomes_ready(false);
+    (bed, running, queued)
+}
+
+/// The names of the reserve's files.
+fn pieces(disk: &SmallDisk) -> Vec<String> {
+    let files = fs::read_dir(disk.path()).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.contains(".reserve.")).collect()
+}
+
+#[test]
+fn on_a_full_disk_what_becomes_of_a_job_is_stored_at_the_cost_of_the_reserve() {
+    let (bed, running, queued) = full("8M");
+    let Bed { disk, server, .. } = &bed;
+    let cancel = format!("/jobs/{queued}/cancel");
+    let reply = server
+        .client()
+        .post(&cancel, &serde_json::json!({}))
+        .unwrap();
+    assert_eq!(reply.expect(200).unwrap()["status"], "cancelled");
+    assert_eq!(pieces(disk).len(), 7);
+
+    fs::write(server.dir().join("go"), "").unwrap();
+    disk.make_room().unwrap();
+    let ended = server.wait(&running).unwrap();
+    assert_eq!(ended["status"], "completed", "{ended:#}");
+    bed.becomes_ready(true);
+    assert!(wait_until(SOON, || pieces(disk).len() == 8));
+    nothing_is_left(server).unwrap();
+}
+
+#[test]
+fn without_a_reserve_a_full_disk_refuses_a_change_and_keeps_what_was_acknowledged() {
+    let (bed, running, queued) = full("0");
+    let Bed { disk, server, .. } = &bed;
+    let cancel = format!("/jobs/{queued}/cancel");
+    let refused = server
+        .client()
+        .post(&cancel, &serde_json::json!({}))
+        .unwrap();
+    assert_eq!(refused.expect(503).unwrap()["code"], "disk_full");
+    assert_eq!(server.job(&queued).unwrap()["status"], "queued");
+
+    fs::write(server.dir().join("go"), "").unwrap();
+    disk.make_room().unwrap();
+    for job in [&running, &queued] {
+        let ended = server.wait(job).unwrap();
+        assert_eq!(ended["status"], "completed", "{ended:#}");
+    }
+    nothing_is_left(server).unwrap();
+}
+
+#[test]
+fn a_server_killed_on_a_full_disk_starts_again_and_has_lost_nothing() {
+    let (mut bed, running, queued) = full("8M");
+    bed.server.kill().unwrap();
+    bed.server.start().unwrap();
+    let Bed { disk, server, .. } = &bed;
+    for (job, status) in [(&running, "running"), (&queued, "queued")] {
+        assert_eq!(server.job(job).unwrap()["status"], status);
+    }
+    fs::write(server.dir().join("go"), "").unwrap();
+    disk.make_room().unwrap();
+    for job in [&running, &queued] {
+        let ended = server.wait(job).unwrap();
+        assert_eq!(ended["status"], "completed", "{ended:#}");
+        assert_eq!(ended["attempt"], 1);
+    }
+    nothing_is_left(server).unwrap();
+}

@@ -71,7 +71,11 @@ impl Stage {
         let volumes = vec![("data", dir.path().to_owned())];
         let engine = Engine::start(EngineParts {
             config: EngineConfig {
-                disk: DiskConfig { volumes, watermark },
+                disk: DiskConfig {
+                    volumes,
+                    watermark,
+                    reserve: 0,
+                },
                 cancel_wait: Duration::from_secs(10),
                 ..EngineConfig::new(dir.path().join("logs"))
             },
