@@ -10,7 +10,9 @@ use std::time::Duration;
 use agent_domain::{JobSpec, RepoSlug, RunOptions, WorkerId};
 use agent_forge::{Forge, ForgeConfig};
 use agent_git::{Git, GitConfig};
-use agent_queue::{Engine, EngineConfig, EngineParts, RandomIds, Submission, SystemClock, Target};
+use agent_queue::{
+    Engine, EngineConfig, EngineParts, LogRange, RandomIds, Submission, SystemClock, Target,
+};
 use agent_runner::{
     ClaudeTranscript, Ladder, Limits, LogLimits, Program, Runner, RunnerConfig, agent_environment,
 };
@@ -48,7 +50,11 @@ async fn run_one_job() -> anyhow::Result<()> {
     let target = Target::Repo(RepoSlug::new(org, repo)?);
     let accepted = engine.submit(Submission { target, spec }).await?;
 
-    let mut log = engine.log(accepted.id, 0, true).await?;
+    let range = LogRange {
+        follow: true,
+        ..LogRange::default()
+    };
+    let mut log = engine.log(accepted.id, range).await?;
     while let Some(bytes) = log.recv().await {
         print!("{}", String::from_utf8_lossy(&bytes?));
     }

@@ -31,11 +31,12 @@ pub(crate) async fn get(
     let include_messages = query.flag("includeMessages", false)?;
     let raw = query.flag("raw", false)?;
     let found = state.engine.job(path::job_id(&request)?).await?;
+    let seals = state.engine.seals(found.job.id).await?;
     if !include_messages {
-        return Ok(HttpResponse::Ok().json(map::job_details(found)));
+        return Ok(HttpResponse::Ok().json(map::job_details(found, &seals)));
     }
-    let batches = state.engine.messages(&found.job, raw);
-    let body = messages::stream(&state, &map::job_details(found), batches).await?;
+    let batches = state.engine.messages(&found.job, raw).await?;
+    let body = messages::stream(&state, &map::job_details(found, &seals), batches).await?;
     let json = HeaderValue::from_static("application/json");
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, json))

@@ -1,12 +1,16 @@
 //! `/jobs/:id/log`: the log as it is on disk, from any byte on, as it grows.
 //!
-//! The offset counts the bytes of all attempts in order. The answer's `X-Log-Offset` says where it
-//! begins; that plus the bytes received is where to go on after a broken connection.
+//! The offset counts the bytes of all attempts in order, or those of the one that is asked for. The
+//! answer's `X-Log-Offset` says where it begins; that plus the bytes received is where to go on after
+//! a broken connection. The whole log of an attempt that has ended comes with its checksum, as
+//! `Repr-Digest` (RFC 9530).
 
 use actix_web::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse};
-use agent_queue::EngineError;
+use agent_queue::{EngineError, LogRange};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::sync::mpsc;
 
 use crate::path;
@@ -21,13 +25,19 @@ pub(crate) async fn get(
     state: Data<ApiState>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let query = Query::parse(request.query_string(), &["offset", "follow"])?;
-    let offset = query.whole("offset")?.unwrap_or(0);
-    let follow = query.flag("follow", false)?;
-    let chunks = state
-        .engine
-        .log(path::job_id(&request)?, offset, follow)
-        .await?;
+    let query = Query::parse(request.query_string(), &["attempt", "offset", "follow"])?;
+    let id = path::job_id(&request)?;
+    let attempt = query.get("attempt").is_some();
+    let range = LogRange {
+        attempt: attempt
+            .then(|| query.number("attempt", 1..=u32::MAX, 1))
+            .transpose()?,
+        offset: query.whole("offset")?.unwrap_or(0),
+        follow: query.flag("follow", false)?,
+    };
+    let LogRange { offset, follow, .. } = range;
+    let seals = state.engine.seals(id).await?;
+    let chunks = state.engine.log(id, range).await?;
     let stopping = state.stopping.clone();
     let body = Streamed::new(state.limits.stall_timeout, move |sink| async move {
         tokio::select! {
@@ -35,7 +45,13 @@ pub(crate) async fn get(
             () = stopping.cancelled(), if follow => Err(Broken::Stopping),
         }
     });
-    Ok(HttpResponse::Ok()
+    let mut answer = HttpResponse::Ok();
+    let sealed = seals.iter().find(|(n, _)| Some(*n) == range.attempt);
+    if let Some((_, seal)) = sealed.filter(|_| offset == 0) {
+        let digest = STANDARD.encode(seal.sha256);
+        answer.insert_header(("repr-digest", format!("sha-256=:{digest}:")));
+    }
+    Ok(answer
         // The agent's own words: nothing may take them for anything but text.
         .content_type("text/plain")
         .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))

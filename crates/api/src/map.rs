@@ -1,7 +1,7 @@
 //! From the domain to the wire.
 
 use agent_client::wire;
-use agent_domain::{Client, Job, RunOptions, State, Timestamp, iso_millis};
+use agent_domain::{Client, Job, LogSeal, RunOptions, State, Timestamp, iso_millis};
 use agent_queue::{
     Accepted, CancelOutcome, ClientDetails, ClientView, CreatedClient, DeliveryLog, DeliveryState,
     DiskVolume, Health, HistoryEntry, JobFilter, JobPage, JobSummary, JobWithClient, Message,
@@ -113,7 +113,7 @@ fn job_summary(job: JobSummary) -> wire::JobSummary {
 }
 
 /// A job by itself, without its messages.
-pub(crate) fn job_details(found: JobWithClient) -> wire::JobDetails {
+pub(crate) fn job_details(found: JobWithClient, seals: &[(u32, LogSeal)]) -> wire::JobDetails {
     let JobWithClient { job, client } = found;
     let Standing {
         phase,
@@ -158,7 +158,16 @@ pub(crate) fn job_details(found: JobWithClient) -> wire::JobDetails {
         retry_of: job.retry_of.map(|id| id.to_string()),
         created_at: iso_millis(job.created_at),
         updated_at: iso_millis(job.updated_at),
+        logs: seals.iter().map(sealed_log).collect(),
         messages: None,
+    }
+}
+
+fn sealed_log((attempt, seal): &(u32, LogSeal)) -> wire::SealedLog {
+    wire::SealedLog {
+        attempt: *attempt,
+        bytes: seal.length,
+        sha256: seal.sha256_hex(),
     }
 }
 

@@ -12,6 +12,9 @@ use crate::Timestamp;
 /// Longest text of one entry, in bytes; a longer line is written as several `P` entries.
 pub const ENTRY_TEXT_MAX: usize = 64 * 1024;
 
+/// What the server says after a line that was cut off when its writer was killed.
+pub const LINE_TORN: &str = "the line before this one was cut off when its writer was killed";
+
 /// Where a piece of output came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LogStream {

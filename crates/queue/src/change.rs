@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::leases::Expired;
 use crate::payload;
+use crate::seal::{Seals, ends_attempt};
 
 /// How often a change is tried again when somebody else changed the job in between. Each round
 /// somebody succeeded, so this many in a row means a fault, not a busy moment.
@@ -70,13 +71,17 @@ impl Engine {
         event: Event,
         once: Option<Remember>,
     ) -> Result<Changed, ChangeError> {
+        let mut seals = Seals::new();
         for _ in 0..ROUNDS_MAX {
             let found = self.inner.store.job(id).await.map_err(ChangeError::from)?;
             let before = found.ok_or(EngineError::JobNotFound)?.job;
             let next = apply(&before, event.clone(), self.inner.clock.now())
                 .map_err(ChangeError::Refused)?;
             let effects = next.effects.clone();
-            let change = self.with_delivery(next);
+            if ends_attempt(&before, &next.job) && seals.is_empty() {
+                seals = self.seals_of(vec![(id, before.attempt)]).await;
+            }
+            let change = self.to_store(&before, next, &seals);
             let after = change.job.clone();
             let changed = Changed { before, after };
             let stored = match &once {
@@ -84,6 +89,9 @@ impl Engine {
                 Some(once) => self.inner.store.commit_once(change, once(&changed)).await,
             };
             if stored.map_err(ChangeError::from)? {
+                if ends_attempt(&changed.before, &changed.after) && seals.is_empty() {
+                    self.inner.unsealed.notify_one();
+                }
                 self.after(&changed.after, &effects);
                 return Ok(changed);
             }
@@ -119,7 +127,7 @@ impl Engine {
     ) -> Result<Vec<Job>, EngineError> {
         let now = self.inner.clock.now();
         let fences = leases.iter().map(|lease| (lease.job, lease.fence));
-        self.change_each(fences, move |job, fence| {
+        self.change_each(fences, Vec::new(), move |job, fence| {
             let fence = *fence;
             apply(job, Event::Renewed { fence, lease_until }, now).ok()
         })
@@ -134,10 +142,15 @@ impl Engine {
     ) -> Result<Vec<Job>, EngineError> {
         let now = self.inner.clock.now();
         let lease_until = self.lease_end(now);
+        let ended = findings
+            .iter()
+            .filter(|finding| finding.found != Found::Kept)
+            .map(|finding| (finding.lease.job, finding.lease.attempt))
+            .collect();
         let findings = findings
             .into_iter()
             .map(|finding| (finding.lease.job, finding));
-        self.change_each(findings, move |job, finding| {
+        self.change_each(findings, ended, move |job, finding| {
             settled(job, finding, lease_until, now)
         })
         .await
@@ -149,8 +162,10 @@ impl Engine {
             return Ok(());
         }
         let now = self.inner.clock.now();
+        let ended = leases.iter().map(|lease| (lease.job, lease.attempt));
+        let ended = ended.collect();
         let leases = leases.into_iter().map(|lease| (lease.job, lease));
-        let changed = self.change_each(leases, move |job, lease| {
+        let changed = self.change_each(leases, ended, move |job, lease| {
             let event = Event::LeaseExpired {
                 fence: lease.fence,
                 lease_until: lease.until,
@@ -164,26 +179,34 @@ impl Engine {
     }
 
     /// Applies to each job what `choose` makes of it, all in one transaction; goes on when the
-    /// caller is dropped, as [`Engine::change`] does.
+    /// caller is dropped, as [`Engine::change`] does. The logs of `ended` are sealed for the case that
+    /// these attempts end.
     async fn change_each<T: Send + 'static>(
         &self,
         jobs: impl Iterator<Item = (JobId, T)>,
+        ended: Vec<(JobId, u32)>,
         choose: impl Fn(&Job, &T) -> Option<Transition> + Send + 'static,
     ) -> Result<Vec<Job>, EngineError> {
         let (ids, given): (Vec<_>, Vec<_>) = jobs.map(|(id, it)| (id, (id, it))).unzip();
         let given: HashMap<JobId, T> = given.into_iter().collect();
         let engine = self.clone();
         let changing = self.spawn(async move {
+            let wanted = ended.len();
+            let seals = engine.seals_of(ended).await;
+            let all_sealed = seals.len() == wanted;
             let effects = Arc::new(Mutex::new(HashMap::new()));
             let (deciding, noted) = (engine.clone(), Arc::clone(&effects));
             let decide = move |job: &Job| {
                 let next = choose(job, given.get(&job.id)?)?;
                 let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
                 noted.insert(job.id, next.effects.clone());
-                Some(deciding.with_delivery(next))
+                Some(deciding.to_store(job, next, &seals))
             };
             let changed = engine.inner.store.change_each(ids, decide).await?;
             let effects = effects.lock().unwrap_or_else(PoisonError::into_inner);
+            if !all_sealed {
+                engine.inner.unsealed.notify_one();
+            }
             for job in &changed {
                 engine.inner.leases.heard(job);
                 engine.after(job, effects.get(&job.id).map_or(&[], Vec::as_slice));
@@ -193,7 +216,13 @@ impl Engine {
         changing.await.unwrap_or(Err(EngineError::Interrupted))
     }
 
-    fn with_delivery(&self, next: Transition) -> Change {
+    /// What is to be stored of a transition: with the callback that it owes, and with the seal of the
+    /// log of the attempt that it ends.
+    fn to_store(&self, before: &Job, next: Transition, seals: &Seals) -> Change {
+        let seal = seals
+            .get(&before.id)
+            .filter(|(attempt, _)| *attempt == before.attempt && ends_attempt(before, &next.job));
+        let seal = seal.map(|(_, seal)| *seal);
         let due = next.effects.contains(&Effect::Callback);
         let delivery = next
             .job
@@ -209,6 +238,7 @@ impl Engine {
             });
         Change {
             delivery,
+            seal,
             ..quiet(next)
         }
     }
@@ -243,6 +273,7 @@ fn quiet(next: Transition) -> Change {
         event: next.event,
         detail: next.detail,
         delivery: None,
+        seal: None,
     }
 }
 

@@ -99,6 +99,8 @@ pub(crate) struct Inner {
     pub(crate) ready: Notify,
     /// Wakes the outbox.
     pub(crate) outbox: Notify,
+    /// Wakes whoever seals what could not be sealed in time.
+    pub(crate) unsealed: Notify,
     /// When each lease was last heard of.
     pub(crate) leases: Leases,
     /// Jobs that an earlier server had begun and that are not settled yet.
@@ -151,6 +153,7 @@ impl Engine {
             signals: Signals::default(),
             ready: Notify::new(),
             outbox: Notify::new(),
+            unsealed: Notify::new(),
             leases: Leases::default(),
             unsettled: AtomicUsize::new(usize::try_from(running).unwrap_or(usize::MAX)),
             stale_writes: AtomicU64::new(0),

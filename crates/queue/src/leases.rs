@@ -31,6 +31,8 @@ struct Known {
 pub(crate) struct Expired {
     /// The job.
     pub(crate) job: JobId,
+    /// Which attempt of it.
+    pub(crate) attempt: u32,
     /// Its proof.
     pub(crate) fence: Fence,
     /// Its end, as it was stored all that time.
@@ -101,6 +103,7 @@ impl Leases {
             if ends <= now {
                 look.expired.push(Expired {
                     job: row.id,
+                    attempt: row.attempt,
                     fence: entry.fence,
                     until: entry.until,
                 });

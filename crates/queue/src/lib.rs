@@ -21,6 +21,7 @@ mod outbox;
 mod payload;
 mod queries;
 mod readiness;
+mod seal;
 mod signals;
 mod submit;
 mod system;
@@ -33,6 +34,7 @@ pub use agent_storage::{
 pub use disk::{DiskConfig, DiskShortage, DiskTrouble, DiskVolume};
 pub use engine::{Engine, EngineConfig, EngineParts};
 pub use error::EngineError;
+pub use log::LogRange;
 pub use once::{Once, Reply};
 pub use readiness::Readiness;
 pub use system::{RandomIds, SystemClock};

@@ -6,10 +6,11 @@
 //! | `disk::watch` | 1 s | nothing else | looks at what is free, and keeps only the answer |
 //! | `outbox::relay` | 30 s | a job that ends, a try that is done, the next due time | reads what is due; a delivery under way is not begun twice; its id never changes |
 //! | `leases::reap` | 5 s | the end of the next lease | only a lease that nobody has renewed since it was seen is ended |
+//! | `seal::catch_up` | 10 min | the start, a log left unsealed | a seal is stored once and never changes |
 //! | `once::prune` | 1 h | the start | removes only what is out of date, a bounded number at once |
 
 use crate::engine::Engine;
-use crate::{disk, leases, once, outbox};
+use crate::{disk, leases, once, outbox, seal};
 
 /// Starts every loop.
 pub(crate) fn spawn(engine: &Engine) {
@@ -17,4 +18,5 @@ pub(crate) fn spawn(engine: &Engine) {
     engine.spawn(outbox::relay(engine.clone()));
     engine.spawn(leases::reap(engine.clone()));
     engine.spawn(once::prune(engine.clone()));
+    engine.spawn(seal::catch_up(engine.clone()));
 }

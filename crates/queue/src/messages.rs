@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::seal::Lengths;
 use crate::views::Message;
 
 /// Messages handed over together, at most; fewer when they are large.
@@ -28,21 +29,26 @@ type Batch = Result<Vec<Message>, EngineError>;
 impl Engine {
     /// Reads a job's messages over all attempts in order; with `raw`, every line as it was
     /// written. Memory is bounded whatever the log's size; dropping the receiver ends the reading.
-    pub fn messages(&self, job: &Job, raw: bool) -> mpsc::Receiver<Batch> {
+    pub async fn messages(
+        &self,
+        job: &Job,
+        raw: bool,
+    ) -> Result<mpsc::Receiver<Batch>, EngineError> {
+        let lengths = Lengths::new(&self.seals(job.id).await?);
         let (sender, receiver) = mpsc::channel(AHEAD);
         let files: Vec<_> = (1..=job.attempt)
-            .map(|n| (n, self.log_path(job.id, n)))
+            .map(|n| (n, self.log_path(job.id, n), lengths.of(n)))
             .collect();
         let transcript = (!raw).then(|| Arc::clone(&self.inner.transcript));
         self.spawn_blocking(move || {
-            for (attempt, path) in files {
+            for (attempt, path, end) in files {
                 let mut out = Outbox {
                     attempt,
                     batch: Vec::new(),
                     bytes: 0,
                     sender: &sender,
                 };
-                match read_file(&path, transcript.as_deref(), &mut out) {
+                match read_file(&path, end, transcript.as_deref(), &mut out) {
                     Ok(()) => {}
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     // Nobody listens any more.
@@ -54,7 +60,7 @@ impl Engine {
                 }
             }
         });
-        receiver
+        Ok(receiver)
     }
 }
 
@@ -93,14 +99,45 @@ impl Outbox<'_> {
     }
 }
 
+/// A line whose pieces are being put together.
+#[derive(Default)]
+struct Open {
+    text: Vec<u8>,
+    /// Of its last piece.
+    piece: Option<(Timestamp, LogStream)>,
+}
+
+impl Open {
+    fn close(
+        &mut self,
+        transcript: Option<&dyn TranscriptReader>,
+        out: &mut Outbox<'_>,
+    ) -> io::Result<()> {
+        let Some((at, stream)) = self.piece.take() else {
+            return Ok(());
+        };
+        let text = String::from_utf8_lossy(&self.text);
+        let shown = match transcript {
+            Some(reader) if stream == LogStream::Stdout => reader.readable(&text),
+            _ => Some(text.into_owned()),
+        };
+        self.text.clear();
+        shown.map_or(Ok(()), |text| out.push(at, stream, text))
+    }
+}
+
+/// Reads a log up to `end`, where it is sealed. Only then a line without its end is all there will be
+/// of it, since its writer was killed; else it is still being written.
 fn read_file(
     path: &Path,
+    end: Option<u64>,
     transcript: Option<&dyn TranscriptReader>,
     out: &mut Outbox<'_>,
 ) -> io::Result<()> {
-    let mut file = BufReader::with_capacity(64 * 1024, File::open(path)?);
+    let file = File::open(path)?.take(end.unwrap_or(u64::MAX));
+    let mut file = BufReader::with_capacity(64 * 1024, file);
     let mut entry = Vec::new();
-    let mut open: [Vec<u8>; 3] = Default::default();
+    let mut open: [Open; 3] = Default::default();
     loop {
         entry.clear();
         let read = file
@@ -118,18 +155,15 @@ fn read_file(
             continue;
         };
         let line = &mut open[piece.stream as usize];
-        line.extend_from_slice(piece.text);
-        if piece.partial && line.len() < LINE_MAX {
-            continue;
+        line.text.extend_from_slice(piece.text);
+        line.piece = Some((piece.at, piece.stream));
+        if !piece.partial || line.text.len() >= LINE_MAX {
+            line.close(transcript, out)?;
         }
-        let text = String::from_utf8_lossy(line);
-        let shown = match transcript {
-            Some(reader) if piece.stream == LogStream::Stdout => reader.readable(&text),
-            _ => Some(text.into_owned()),
-        };
-        line.clear();
-        if let Some(text) = shown {
-            out.push(piece.at, piece.stream, text)?;
+    }
+    if end.is_some() {
+        for line in &mut open {
+            line.close(transcript, out)?;
         }
     }
     out.flush()
@@ -148,6 +182,14 @@ mod tests {
     }
 
     fn read(
+        log: &[(LogStream, bool, &[u8])],
+        reader: Option<&dyn TranscriptReader>,
+    ) -> Vec<(LogStream, String)> {
+        read_to(None, log, reader)
+    }
+
+    fn read_to(
+        end: Option<u64>,
         log: &[(LogStream, bool, &[u8])],
         reader: Option<&dyn TranscriptReader>,
     ) -> Vec<(LogStream, String)> {
@@ -171,7 +213,7 @@ mod tests {
             bytes: 0,
             sender: &sender,
         };
-        read_file(&path, reader, &mut out).unwrap();
+        read_file(&path, end, reader, &mut out).unwrap();
         drop(sender);
         std::iter::from_fn(|| receiver.try_recv().ok())
             .flat_map(|batch| batch.unwrap())
@@ -190,6 +232,35 @@ mod tests {
         let shown = read(&log, None);
         let texts: Vec<_> = shown.iter().map(|(_, text)| text.as_str()).collect();
         assert_eq!(texts, ["err", "out-put", "done"]);
+    }
+
+    #[test]
+    fn a_line_without_its_end_is_shown_once_its_log_is_sealed_and_nothing_behind_the_seal() {
+        let log: [(_, _, &[u8]); 3] = [
+            (LogStream::Stdout, true, b"cut "),
+            (LogStream::Stdout, true, b"off"),
+            (LogStream::System, false, b"stale"),
+        ];
+        let before_last = 2 * "1970-01-01T00:00:00.000000000Z stdout P \n".len() + 7;
+        let shown = read_to(Some(before_last as u64), &log, None);
+        assert_eq!(shown, [(LogStream::Stdout, "cut off".into())]);
+        let shown = read(&log, None);
+        assert_eq!(shown, [(LogStream::System, "stale".into())]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_shown_replaced_and_a_character_may_be_cut_between_pieces() {
+        let all: Vec<u8> = (0..=255).filter(|byte| *byte != b'\n').collect();
+        let log: [(_, _, &[u8]); 3] = [
+            (LogStream::Stdout, true, b"\xf0\x9f"),
+            (LogStream::Stdout, false, b"\x98\x80\r\0"),
+            (LogStream::Stderr, false, &all),
+        ];
+        let shown = read(&log, None);
+        assert_eq!(shown[0].1, "\u{1f600}\r\0");
+        let (ascii, rest) = shown[1].1.split_at(127);
+        assert!(ascii.starts_with("\0\u{1}") && ascii.ends_with("~\u{7f}"));
+        assert_eq!(rest, "\u{fffd}".repeat(128));
     }
 
     #[test]

@@ -6,10 +6,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use agent_domain::{ENTRY_TEXT_MAX, LogLine, LogStream, Timestamp};
-
-/// Said after a line whose writer was killed while writing it.
-const TORN: &[u8] = b"the line before this one was cut off when its writer was killed";
+use agent_domain::{ENTRY_TEXT_MAX, LINE_TORN, LogLine, LogStream, Timestamp};
 
 /// Appends entries to a log file.
 ///
@@ -71,7 +68,7 @@ impl LogWriter {
                 at,
                 stream: LogStream::System,
                 partial: false,
-                text: TORN,
+                text: LINE_TORN.as_bytes(),
             }
             .write(&mut self.pending);
         }
@@ -172,10 +169,9 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(length, text.len() as u64);
         let stamp = "1970-01-01T00:00:00.000000000Z system F";
-        let torn = std::str::from_utf8(TORN).unwrap();
         assert_eq!(
             text,
-            format!("{stamp} one\n{stamp} tw\n{stamp} {torn}\n{stamp} three\n")
+            format!("{stamp} one\n{stamp} tw\n{stamp} {LINE_TORN}\n{stamp} three\n")
         );
     }
 

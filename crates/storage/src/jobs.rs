@@ -8,7 +8,7 @@ use rusqlite::{Connection, params, params_from_iter};
 use crate::rows::{self, Columns, client_columns, job_columns, micros};
 use crate::{
     Change, CreatedJob, HistoryEntry, JobWithClient, NewJob, NewOnce, Store, StoreError, claim,
-    clients, lists, once, outbox, sql,
+    clients, lists, once, outbox, seals, sql,
 };
 
 /// Values 1 to 30 are those of [`rows::changing`], the rest those of [`rows::fixed`]. A ready job
@@ -221,6 +221,9 @@ pub(crate) fn commit(conn: &Connection, change: &Change) -> Result<bool, StoreEr
     }
     if let Some(delivery) = &change.delivery {
         outbox::insert(conn, seq, job.updated_at, delivery)?;
+    }
+    if let Some(seal) = &change.seal {
+        seals::insert(conn, seq, job.attempt, seal)?;
     }
     Ok(true)
 }

@@ -19,6 +19,7 @@ mod pool;
 mod records;
 mod reserve;
 mod rows;
+mod seals;
 mod sql;
 mod store;
 mod writer;

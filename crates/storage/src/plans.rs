@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, StatementStatus};
 
-use crate::{claim, clients, holding, jobs, lists, once, open, outbox};
+use crate::{claim, clients, holding, jobs, lists, once, open, outbox, seals};
 
 /// Run for every request or every claim, so their cost must not grow with history.
 const HOT: &[&str] = &[
@@ -41,6 +41,11 @@ const HOT: &[&str] = &[
     once::REMEMBER,
     once::FIND,
     once::FORGET,
+    seals::INSERT,
+    seals::OF_JOB,
+    seals::ENDED,
+    seals::UNSEALED,
+    seals::SEALED,
 ];
 
 /// These go over the clients, of which there are few.

@@ -1,8 +1,8 @@
 //! What storage takes and gives beyond the domain's own types: filters, pages, views, outbox rows.
 
 use agent_domain::{
-    Answer, CallbackUrl, Client, ClientId, DeliveryId, Fence, Job, JobId, OnceRequest, Phase,
-    Status, Timestamp, WorkerId,
+    Answer, CallbackUrl, Client, ClientId, DeliveryId, Fence, Job, JobId, LogSeal, OnceRequest,
+    Phase, Status, Timestamp, WorkerId,
 };
 
 /// How many jobs a client has.
@@ -121,6 +121,19 @@ pub struct Change {
     pub detail: Option<String>,
     /// The callback that becomes due with it.
     pub delivery: Option<NewDelivery>,
+    /// What the log of the attempt is that ends with it.
+    pub seal: Option<LogSeal>,
+}
+
+/// A job with attempts that have ended and whose logs are not sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsealed {
+    /// Where it stands among all of them; ask for what comes after it.
+    pub place: i64,
+    /// The job.
+    pub job: JobId,
+    /// The attempts.
+    pub attempts: Vec<u32>,
 }
 
 /// A callback to be sent.

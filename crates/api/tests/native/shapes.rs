@@ -300,12 +300,19 @@ async fn a_job_is_shown_from_queued_to_completed() {
         ("cliVersion", json!("2.1.329")),
         ("numTurns", json!(3)),
         ("costUsd", json!(0.25)),
+        (
+            "logs",
+            json!([{"attempt": 1, "bytes": 0, "sha256": NOTHING}]),
+        ),
     ] {
         expected[member] = value;
     }
     assert_eq!(stage.get(&format!("/jobs/{id}")).await, expected);
     stage.close().await;
 }
+
+/// SHA-256 of no bytes, as the played worker writes no log.
+const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// The job above before anybody has taken it.
 fn queued(id: &str, client: &str) -> Value {
@@ -319,6 +326,7 @@ fn queued(id: &str, client: &str) -> Value {
         "notBefore": null, "cancelRequestedAt": null, "baseCommit": null, "headCommit": null,
         "savedRef": null, "sessionId": null, "model": "opus", "cliVersion": null,
         "numTurns": null, "costUsd": null, "retryOf": null, "createdAt": NOW, "updatedAt": NOW,
+        "logs": [],
     })
 }
 

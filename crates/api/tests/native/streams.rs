@@ -149,3 +149,95 @@ async fn open(stage: &Stage, path: &str) -> TcpStream {
     connection.write_all(&request).await.expect("sent");
     connection
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_an_attempt_that_has_ended_is_sealed_with_its_length_and_checksum() {
+    use base64::Engine as _;
+    use sha2::Digest as _;
+
+    let stage = Stage::new().await;
+    let id = stage.job("a").await;
+    let first = stage.claim().await;
+    let first_log = stage.write_log(&first, &ENTRIES[..2]);
+    assert_eq!(stage.get(&format!("/jobs/{id}")).await["logs"], json!([]));
+    let lost = Ending::Lost { error: "x".into() };
+    stage.finish(&first, lost, Facts::default()).await;
+    stage.clock.forward(3600);
+    let second = stage.claim().await;
+    let second_log = stage.write_log(&second, &ENTRIES[2..]);
+    stage
+        .finish(&second, Ending::Completed, Facts::default())
+        .await;
+
+    // Whoever does not know yet that its attempt is over changes nothing.
+    stage.write_log(&first, &ENTRIES);
+    stage.write_log(&second, &ENTRIES);
+    let job = stage
+        .get(&format!("/jobs/{id}?includeMessages=true&raw=true"))
+        .await;
+    let sealed = |attempt: u32, log: &[u8]| {
+        let digits: Vec<String> = sha2::Sha256::digest(log)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        json!({"attempt": attempt, "bytes": log.len(), "sha256": digits.concat()})
+    };
+    assert_eq!(
+        job["logs"],
+        json!([sealed(1, &first_log), sealed(2, &second_log)])
+    );
+    assert_eq!(job["messages"].as_array().unwrap().len(), ENTRIES.len());
+    for (query, expected) in [
+        ("", [first_log.as_slice(), &second_log].concat()),
+        ("?follow=true", [first_log.as_slice(), &second_log].concat()),
+        ("?attempt=1", first_log.clone()),
+        ("?attempt=2&follow=true", second_log.clone()),
+        ("?attempt=2&offset=5", second_log[5..].to_vec()),
+        ("?attempt=3", Vec::new()),
+    ] {
+        let answer = stage
+            .send("GET", &format!("/jobs/{id}/log{query}"), "")
+            .await;
+        assert_eq!((answer.status, &answer.body), (200, &expected), "{query}");
+        let digest = sha2::Sha256::digest(&expected);
+        let digest = base64::engine::general_purpose::STANDARD.encode(digest);
+        let digest = format!("sha-256=:{digest}:");
+        let whole = matches!(query, "?attempt=1" | "?attempt=2&follow=true");
+        assert_eq!(
+            answer.header("repr-digest"),
+            whole.then_some(digest.as_str()),
+            "{query}"
+        );
+    }
+    for wrong in ["attempt=0", "attempt=x", "attempt=99999999999"] {
+        let answer = stage
+            .send("GET", &format!("/jobs/{id}/log?{wrong}"), "")
+            .await;
+        assert_eq!(answer.status, 400, "{wrong}");
+    }
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_gives_the_bytes_as_they_were_and_messages_what_can_be_shown_of_them() {
+    let stage = Stage::new().await;
+    let id = stage.job("a").await;
+    let assignment = stage.claim().await;
+    let mut written = stage.write_log(&assignment, &ENTRIES[..1]);
+    let mut all: Vec<u8> = (0..=255).filter(|byte| *byte != b'\n').collect();
+    all.extend_from_slice(b"\r\0 \xf0\x9f\x98");
+    let mut entry = b"2025-01-07T12:00:00.123000000Z stderr F ".to_vec();
+    entry.extend_from_slice(&all);
+    entry.push(b'\n');
+    let file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(&assignment.log);
+    std::io::Write::write_all(&mut file.unwrap(), &entry).unwrap();
+    written.extend_from_slice(&entry);
+    let answer = stage.send("GET", &format!("/jobs/{id}/log"), "").await;
+    assert_eq!(answer.body, written);
+    let job = stage.get(&format!("/jobs/{id}?includeMessages=true")).await;
+    let shown = job["messages"][1]["content"].as_str().unwrap();
+    assert_eq!(shown, String::from_utf8_lossy(&all));
+    stage.close().await;
+}

@@ -222,9 +222,23 @@ pub struct JobDetails {
     pub created_at: String,
     /// When it last changed.
     pub updated_at: String,
+    /// The logs of attempts that have ended, in order.
+    #[serde(default)]
+    pub logs: Vec<SealedLog>,
     /// The log, where `includeMessages=true` asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Vec<Message>>,
+}
+
+/// The log of an attempt that has ended: it does not change any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedLog {
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// Its length.
+    pub bytes: u64,
+    /// Its SHA-256, in hexadecimal digits.
+    pub sha256: String,
 }
 
 /// One message of a job's log.

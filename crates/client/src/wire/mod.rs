@@ -15,7 +15,7 @@ pub use clients::{
 };
 pub use jobs::{
     Cancelled, CreateJob, Delivery, DeliveryList, DeliveryTry, HistoryEntry, JobClient, JobCreated,
-    JobDetails, JobHistory, JobList, JobRetried, JobSummary, Message,
+    JobDetails, JobHistory, JobList, JobRetried, JobSummary, Message, SealedLog,
 };
 pub use patch::Patch;
 pub use problem::Problem;

@@ -166,6 +166,7 @@ async fn stale(store: &Store, model: &mut Model, numbers: &mut Numbers) {
         event: "completed",
         detail: None,
         delivery: None,
+        seal: None,
     };
     assert_eq!(store.commit(late).await, Ok(false));
 }

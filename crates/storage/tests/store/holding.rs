@@ -23,6 +23,7 @@ fn decided(job: &Job, event: Event) -> Option<Change> {
         event: next.event,
         detail: next.detail,
         delivery: None,
+        seal: None,
     })
 }
 

@@ -91,6 +91,7 @@ async fn a_job_reads_back_as_written_in_every_state() {
         written.state = state;
         written.version += 1;
         let stored = Change {
+            seal: None,
             job: written.clone(),
             event: "changed",
             detail: None,
@@ -116,6 +117,7 @@ async fn a_commit_stores_every_fact_it_learns() {
     next.started_at = Some(at(30));
     next.updated_at = at(31);
     let stored = Change {
+        seal: None,
         job: next.clone(),
         event: "changed",
         detail: None,

@@ -14,3 +14,4 @@ mod once;
 mod opening;
 mod outbox;
 mod samples;
+mod seals;

@@ -66,6 +66,7 @@ pub(crate) fn change(job: &Job, event: Event, now: Timestamp) -> Change {
         event: next.event,
         detail: next.detail,
         delivery: None,
+        seal: None,
     }
 }
 
