@@ -5,15 +5,21 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
+use tokio::net::UnixStream;
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::OnceCell;
 
 use crate::lock::RepoLock;
+use crate::remote::Access;
+use crate::settings::{self, Operator, OperatorSettings, SETTINGS, environment};
 use crate::{GitError, verdict};
 
 /// Standard output kept from its beginning.
@@ -26,51 +32,11 @@ const GRACE: Duration = Duration::from_secs(2);
 /// command holds the pipes.
 const LINGER: Duration = Duration::from_millis(300);
 
-/// Settings that keep a repository an agent has touched from running anything of its own.
-const SETTINGS: &[&str] = &[
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.askPass=",
-    "protocol.ext.allow=never",
-    "submodule.recurse=false",
-    "gc.auto=0",
-    "maintenance.auto=false",
-    "http.lowSpeedLimit=1",
-    "http.lowSpeedTime=60",
-    "advice.addEmbeddedRepo=false",
-];
-
-/// Variables that point git at a repository or at settings; they are ours to set.
-const OURS: &[&str] = &[
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_COMMON_DIR",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_NAMESPACE",
-    "GIT_PREFIX",
-    "GIT_CONFIG",
-    "GIT_CONFIG_COUNT",
-    "GIT_CONFIG_PARAMETERS",
-    "GIT_GRAFT_FILE",
-    "GIT_SHALLOW_FILE",
-    "GIT_NO_REPLACE_OBJECTS",
-    "GIT_REPLACE_REF_BASE",
-    "GIT_LITERAL_PATHSPECS",
-    "GIT_GLOB_PATHSPECS",
-    "GIT_NOGLOB_PATHSPECS",
-    "GIT_ICASE_PATHSPECS",
-    "GIT_AUTHOR_DATE",
-    "GIT_COMMITTER_DATE",
-];
-
 /// The git program, and what all its runs share.
 pub(crate) struct Program {
     path: PathBuf,
     env: Vec<(OsString, OsString)>,
-    secrets: Vec<String>,
+    operator: OnceCell<OperatorSettings>,
     timeout: Duration,
 }
 
@@ -84,6 +50,8 @@ pub(crate) struct Invocation<'a> {
     dir: Option<&'a Path>,
     input: Option<Vec<u8>>,
     network: bool,
+    operator: Operator,
+    access: Option<Access>,
     lock: Option<Arc<RepoLock>>,
 }
 
@@ -101,11 +69,7 @@ pub(crate) struct Output {
 
 impl Program {
     /// Looks for git along the PATH of `env`.
-    pub(crate) fn find(
-        env: &[(OsString, OsString)],
-        secrets: Vec<String>,
-        timeout: Duration,
-    ) -> Result<Self, GitError> {
+    pub(crate) fn find(env: &[(OsString, OsString)], timeout: Duration) -> Result<Self, GitError> {
         let dirs = env.iter().find(|(name, _)| name == "PATH").map_or_else(
             || "/usr/local/bin:/usr/bin:/bin".into(),
             |(_, dirs)| dirs.clone(),
@@ -120,7 +84,7 @@ impl Program {
         Ok(Self {
             path,
             env: environment(env),
-            secrets,
+            operator: OnceCell::new(),
             timeout,
         })
     }
@@ -136,46 +100,23 @@ impl Program {
             dir: None,
             input: None,
             network: false,
+            operator: Operator::FiltersOnly,
+            access: None,
             lock: None,
         }
     }
 
-    fn masked(&self, text: &[u8]) -> String {
-        let mut text = String::from_utf8_lossy(text).into_owned();
-        for secret in &self.secrets {
-            text = text.replace(secret.as_str(), "***");
-        }
-        text
+    /// The operator's settings as they were when they were first asked for.
+    async fn operator(&self) -> Result<&OperatorSettings, GitError> {
+        let read = || async {
+            let list = self.command("config").args(["--list", "-z"]);
+            // A place without a repository.
+            let list = list.git_dir("/dev/null").for_operator();
+            let listed = list.run_with(&[]).await?.into_result()?;
+            Ok(OperatorSettings::parse(&listed.stdout))
+        };
+        self.operator.get_or_try_init(read).await
     }
-}
-
-/// What the binary gave, without what is ours to set, and with what makes git fit to be read by
-/// a program and never wait for a person.
-fn environment(given: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
-    let mut env: Vec<(OsString, OsString)> = given
-        .iter()
-        .filter(|(name, _)| !OURS.iter().any(|ours| name == ours))
-        .filter(|(name, _)| !name.as_encoded_bytes().starts_with(b"LC_"))
-        .cloned()
-        .collect();
-    let has =
-        |env: &[(OsString, OsString)], wanted: &str| env.iter().any(|(name, _)| name == wanted);
-    if !has(&env, "SSH_ASKPASS") {
-        // ssh asks this program instead of a terminal, which would leave it waiting for ever.
-        env.push(("SSH_ASKPASS".into(), "false".into()));
-        env.push(("SSH_ASKPASS_REQUIRE".into(), "force".into()));
-    }
-    for (name, value) in [
-        ("LC_ALL", "C"),
-        ("GIT_TERMINAL_PROMPT", "0"),
-        ("GIT_OPTIONAL_LOCKS", "0"),
-        ("GIT_NO_REPLACE_OBJECTS", "1"),
-        ("GIT_EDITOR", ":"),
-    ] {
-        env.retain(|(given, _)| given != name);
-        env.push((name.into(), value.into()));
-    }
-    env
 }
 
 impl<'a> Invocation<'a> {
@@ -215,14 +156,21 @@ impl<'a> Invocation<'a> {
         self
     }
 
-    /// Says that it speaks to a remote, with these credentials.
-    pub(crate) fn network(mut self, credentials: Vec<(String, OsString)>) -> Self {
+    /// Lets the operator's settings count as they are now.
+    pub(crate) fn for_operator(mut self) -> Self {
+        self.operator = Operator::Live;
+        self
+    }
+
+    /// Says that it speaks to a remote, and how it gets in.
+    pub(crate) fn network(mut self, access: Option<Access>) -> Self {
         self.network = true;
-        self.env.extend(
-            credentials
-                .into_iter()
-                .map(|(name, value)| (name.into(), value)),
-        );
+        self.operator = if access.is_some() {
+            Operator::AtFirst
+        } else {
+            Operator::Live
+        };
+        self.access = access;
         self
     }
 
@@ -235,17 +183,32 @@ impl<'a> Invocation<'a> {
 
     /// Runs it; any exit code is a success here.
     pub(crate) async fn run(self) -> Result<Output, GitError> {
+        let mut counting = match self.operator {
+            Operator::Live => Vec::new(),
+            which => self.program.operator().await?.counting(which),
+        };
+        counting.extend(
+            self.access
+                .iter()
+                .flat_map(|access| access.settings.clone()),
+        );
+        self.run_with(&counting).await
+    }
+
+    /// Runs it with these settings.
+    async fn run_with(self, counting: &[(String, String)]) -> Result<Output, GitError> {
         let (verb, network, program) = (self.verb, self.network, self.program);
-        let mut command = self.command().map_err(GitError::Spawn)?;
-        let child = command.spawn().map_err(GitError::Spawn)?;
-        // The command holds a handle of the lock file.
+        let (mut command, errors) = self.command(counting).map_err(GitError::Spawn)?;
+        let mut child = command.spawn().map_err(GitError::Spawn)?;
+        // The command holds a handle of the lock file, and of the other end of the channel.
         drop(command);
+        let errors = errors.or_else(|| Some(Errors::Pipe(child.stderr.take()?)));
         let mut running = Running {
             group: Some(Group(child)),
             lock: self.lock,
         };
         let limit = program.timeout;
-        let finish = running.finish(self.input.unwrap_or_default());
+        let finish = running.finish(self.input.unwrap_or_default(), errors);
         let Ok(ended) = tokio::time::timeout(limit, finish).await else {
             running.end().await;
             return Err(GitError::TimedOut { verb, after: limit });
@@ -254,7 +217,7 @@ impl<'a> Invocation<'a> {
         Ok(Output {
             code,
             stdout,
-            stderr: program.masked(&stderr),
+            stderr: masked(&stderr, self.access.as_ref()),
             verb,
             network,
         })
@@ -265,7 +228,15 @@ impl<'a> Invocation<'a> {
         self.run().await?.into_result()
     }
 
-    fn command(&self) -> std::io::Result<Command> {
+    /// The command, and where its standard error comes from if not from a pipe.
+    fn command(&self, counting: &[(String, String)]) -> std::io::Result<(Command, Option<Errors>)> {
+        let (stderr, errors) = match &self.access {
+            Some(access) => {
+                let (theirs, ours) = access.channel()?;
+                (theirs.into(), Some(Errors::Channel(ours)))
+            }
+            None => (Stdio::piped(), None),
+        };
         let stdin = match (&self.input, &self.lock) {
             (Some(_), _) => Stdio::piped(),
             // The lock file is empty, so it reads as no input at all.
@@ -281,13 +252,14 @@ impl<'a> Invocation<'a> {
             .args(&self.args)
             .env_clear()
             .envs(self.program.env.iter().map(|(name, value)| (name, value)))
+            .envs(settings::as_variables(self.operator, counting))
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .current_dir(self.dir.unwrap_or(Path::new("/")))
             .process_group(0)
             .stdin(stdin)
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        Ok(command)
+            .stderr(stderr);
+        Ok((command, errors))
     }
 }
 
@@ -309,6 +281,34 @@ impl Output {
     /// Names the failure.
     pub(crate) fn failure(&self) -> GitError {
         verdict::failure(self.verb, self.network, self.code, &self.stderr)
+    }
+}
+
+/// Where git's standard error arrives.
+enum Errors {
+    Pipe(ChildStderr),
+    /// Through the channel by which it is given a token.
+    Channel(UnixStream),
+}
+
+impl AsyncRead for Errors {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Pipe(pipe) => Pin::new(pipe).poll_read(context, buffer),
+            Self::Channel(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+fn masked(text: &[u8], access: Option<&Access>) -> String {
+    let text = String::from_utf8_lossy(text).into_owned();
+    match access {
+        Some(access) => text.replace(access.token.expose(), "***"),
+        None => text,
     }
 }
 
@@ -364,12 +364,15 @@ struct Running {
 
 impl Running {
     /// Feeds it, reads it, and waits for it.
-    async fn finish(&mut self, input: Vec<u8>) -> std::io::Result<(Option<i32>, Vec<u8>, Vec<u8>)> {
+    async fn finish(
+        &mut self,
+        input: Vec<u8>,
+        errors: Option<Errors>,
+    ) -> std::io::Result<(Option<i32>, Vec<u8>, Vec<u8>)> {
         let Some(Group(child)) = &mut self.group else {
             return Err(std::io::ErrorKind::NotFound.into());
         };
-        let (stdin, stdout, stderr) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let status = {
             let pipes = async {
@@ -382,7 +385,7 @@ impl Running {
                 tokio::join!(
                     write,
                     read_beginning(stdout, &mut out),
-                    read_end(stderr, &mut err)
+                    read_end(errors, &mut err)
                 );
             };
             tokio::pin!(pipes);

@@ -84,9 +84,12 @@ impl Git {
 
     /// Whether what looked like a change is none to git after all, such as other line ends.
     async fn nothing_is_staged(&self, workspace: &Workspace) -> Result<bool, GitError> {
-        let diff = self
-            .in_workspace(workspace, "diff")
-            .args(["--cached", "--quiet"]);
+        let diff = self.in_workspace(workspace, "diff").args([
+            "--cached",
+            "--quiet",
+            "--no-ext-diff",
+            "--no-textconv",
+        ]);
         Ok(diff.run().await?.success())
     }
 

@@ -12,7 +12,7 @@ use crate::GitError;
 use crate::command::Program;
 use crate::lock::Locks;
 use crate::opened::Opened;
-use crate::remote::Remote;
+use crate::remote::{Access, Remote, check_token};
 
 /// Name and address on commits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct GitConfig {
 #[derive(Clone)]
 pub struct Git {
     pub(crate) inner: Arc<Inner>,
+    /// In the place of the server's.
+    token: Option<Secret>,
 }
 
 pub(crate) struct Inner {
@@ -69,7 +71,7 @@ impl Git {
         let inner = Inner {
             repos_dir: absolute(&config.repos_dir)?,
             worktrees_dir: absolute(&config.worktrees_dir)?,
-            program: Program::find(&config.env, remote.secrets(), config.timeout)?,
+            program: Program::find(&config.env, config.timeout)?,
             remote,
             locks: Locks::default(),
             opened: Opened::default(),
@@ -79,7 +81,23 @@ impl Git {
         };
         Ok(Self {
             inner: Arc::new(inner),
+            token: None,
         })
+    }
+
+    /// The same, speaking to remotes with `token` instead of the server's own: a job's. Remotes that
+    /// are not reached by http(s) know no token, and see none.
+    pub fn with_token(&self, token: &Secret) -> Result<Self, GitError> {
+        check_token(token)?;
+        Ok(Self {
+            inner: Arc::clone(&self.inner),
+            token: Some(token.clone()),
+        })
+    }
+
+    /// How a command gets in at the remote.
+    pub(crate) fn access(&self) -> Option<Access> {
+        self.inner.remote.access(self.token.as_ref())
     }
 
     /// The URL of a repository; holds no secret.

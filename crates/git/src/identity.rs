@@ -21,6 +21,7 @@ impl Git {
                     .args(["GIT_AUTHOR_IDENT"])
                     // A place without a repository.
                     .git_dir("/dev/null")
+                    .for_operator()
                     .run()
                     .await?;
                 let text = String::from_utf8_lossy(&output.stdout).into_owned();

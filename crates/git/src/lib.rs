@@ -22,6 +22,7 @@ mod refs;
 mod relic;
 mod remote;
 mod save;
+mod settings;
 mod staged;
 mod stale;
 mod takeover;

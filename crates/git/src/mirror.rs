@@ -137,7 +137,7 @@ impl Git {
                 .args(["--no-auto-maintenance", "--no-recurse-submodules"])
                 .args(["--end-of-options", &url, REFSPEC])
                 .git_dir(git_dir)
-                .network(self.inner.remote.credentials())
+                .network(self.access())
                 .under(lock)
                 .run_ok()
                 .await

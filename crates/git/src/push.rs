@@ -76,7 +76,7 @@ impl Git {
             .args(["--end-of-options", &self.remote_url(repo)])
             .args([format!("{head}:{target}")])
             .git_dir(self.mirror_path(repo))
-            .network(self.inner.remote.credentials())
+            .network(self.access())
             .run()
             .await?;
         if !output.success() {

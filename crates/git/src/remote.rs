@@ -1,17 +1,47 @@
 //! Where repositories come from, and how we prove who we are.
 
-use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 
 use agent_domain::{RepoSlug, Secret};
 
 use crate::GitError;
 
-/// The variable in which git's own credential helper finds the token.
-const TOKEN_VARIABLE: &str = "AGENT_GIT_TOKEN";
+/// A helper of one line that git runs itself. It reads the token from its standard error, which it has
+/// from git, and which is a socket of ours. Unlike a fixed header it answers for the configured base
+/// only: after a redirect elsewhere git asks again, and nobody answers.
+const HELPER: &str = "!f() { test \"$1\" = get && IFS= read -r token <&2 && printf 'username=x-access-token\\npassword=%s\\n' \"$token\"; }; f";
+/// How often one command may ask: for what it wants, and after a refusal once more.
+const ANSWERS: usize = 4;
+/// Longest token, in bytes; a socket takes in a few of them before anyone reads.
+const TOKEN_MAX: usize = 8 * 1024;
 
-/// A helper of one line that git runs itself. Unlike a fixed header it answers for the
-/// configured base only: after a redirect elsewhere git asks again, and nobody answers.
-const HELPER: &str = "!f() { test \"$1\" = get && printf 'username=x-access-token\\npassword=%s\\n' \"$AGENT_GIT_TOKEN\"; }; f";
+/// How a command gets in at the remote.
+#[derive(Clone)]
+pub(crate) struct Access {
+    /// Settings that make it ask us.
+    pub(crate) settings: Vec<(String, String)>,
+    /// What we answer.
+    pub(crate) token: Secret,
+}
+
+impl Access {
+    /// A socket for git's standard error, in which the answers wait, and our end of it.
+    ///
+    /// So a token is in no argument, no variable and no file, each of which any process of the same
+    /// user can read; a socket cannot be opened through another's `/proc` entry.
+    pub(crate) fn channel(&self) -> io::Result<(OwnedFd, tokio::net::UnixStream)> {
+        let (mut ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let answer = format!("{}\n", self.token.expose());
+        ours.write_all(answer.repeat(ANSWERS).as_bytes())?;
+        // Whoever asks once more is told at once that there is no more.
+        ours.shutdown(Shutdown::Write)?;
+        Ok((theirs.into(), tokio::net::UnixStream::from_std(ours)?))
+    }
+}
 
 /// The remote all repositories come from.
 pub(crate) struct Remote {
@@ -48,15 +78,11 @@ impl Remote {
         if !joined {
             base.push('/');
         }
-        let http = base.starts_with("https://") || base.starts_with("http://");
-        let token = token.filter(|token| http && !token.expose().is_empty());
-        if token.is_some_and(|token| token.expose().chars().any(char::is_control)) {
-            return Err(GitError::Config("the token has control characters".into()));
-        }
-        Ok(Self {
-            base,
-            token: token.cloned(),
-        })
+        let mut remote = Self { base, token: None };
+        let token = token.filter(|token| remote.is_http() && !token.expose().is_empty());
+        token.map(check_token).transpose()?;
+        remote.token = token.cloned();
+        Ok(remote)
     }
 
     /// The URL of one repository.
@@ -64,39 +90,36 @@ impl Remote {
         format!("{}{repo}.git", self.base)
     }
 
-    /// Texts that must be masked wherever git shows them.
-    pub(crate) fn secrets(&self) -> Vec<String> {
-        self.token
-            .iter()
-            .map(|token| token.expose().to_owned())
-            .collect()
-    }
-
-    /// The environment that lets one command speak to the remote. The list of helpers is emptied
-    /// first: one of the operator's could write the token to disk.
-    pub(crate) fn credentials(&self) -> Vec<(String, OsString)> {
-        let Some(token) = &self.token else {
-            return Vec::new();
-        };
+    /// How a command gets in, with `token` or else with the server's own; `None` where no token is
+    /// used. The list of helpers is emptied first: one of the operator's could write the token to
+    /// disk.
+    pub(crate) fn access(&self, token: Option<&Secret>) -> Option<Access> {
+        let token = token.filter(|_| self.is_http()).or(self.token.as_ref())?;
         let settings = [
             ("credential.helper".to_owned(), ""),
             (format!("credential.{}.helper", self.base), HELPER),
             // From git 2.46 on the first request carries it; older ones are asked for it first.
             ("http.proactiveAuth".to_owned(), "basic"),
         ];
-        let mut env = vec![
-            (TOKEN_VARIABLE.to_owned(), token.expose().into()),
-            (
-                "GIT_CONFIG_COUNT".to_owned(),
-                settings.len().to_string().into(),
-            ),
-        ];
-        for (at, (key, value)) in settings.into_iter().enumerate() {
-            env.push((format!("GIT_CONFIG_KEY_{at}"), key.into()));
-            env.push((format!("GIT_CONFIG_VALUE_{at}"), value.into()));
-        }
-        env
+        Some(Access {
+            settings: settings.map(|(key, value)| (key, value.to_owned())).into(),
+            token: token.clone(),
+        })
     }
+
+    fn is_http(&self) -> bool {
+        self.base.starts_with("https://") || self.base.starts_with("http://")
+    }
+}
+
+/// Refuses a token that cannot be one.
+pub(crate) fn check_token(token: &Secret) -> Result<(), GitError> {
+    let text = token.expose();
+    if text.len() > TOKEN_MAX || text.chars().any(char::is_control) {
+        let why = "the token is too long or has control characters";
+        return Err(GitError::Config(why.into()));
+    }
+    Ok(())
 }
 
 /// `[user@]host:[path]`, as git tells it from a path; `transport::address` is another thing.
@@ -152,6 +175,19 @@ mod tests {
     }
 
     #[test]
+    fn a_job_s_own_token_comes_before_the_server_s_and_must_be_one() {
+        let remote = Remote::parse("https://h/", Some(&Secret::new("server"))).unwrap();
+        let own = Secret::new("job");
+        let used = |token| remote.access(token).unwrap().token;
+        assert_eq!(used(Some(&own)), own);
+        assert_eq!(used(None), Secret::new("server"));
+        assert!(check_token(&own).is_ok());
+        for bad in ["a\nb".to_owned(), "x".repeat(TOKEN_MAX + 1)] {
+            assert!(check_token(&Secret::new(bad)).is_err());
+        }
+    }
+
+    #[test]
     fn a_token_goes_to_http_remotes_only() {
         let token = Secret::new("hunter2");
         for (base, sent) in [
@@ -160,7 +196,9 @@ mod tests {
             ("/srv", false),
         ] {
             let remote = Remote::parse(base, Some(&token)).unwrap();
-            assert_eq!(!remote.credentials().is_empty(), sent, "{base}");
+            assert_eq!(remote.access(None).is_some(), sent, "{base}");
+            let bare = Remote::parse(base, None).unwrap();
+            assert_eq!(bare.access(Some(&token)).is_some(), sent, "{base}");
         }
     }
 }

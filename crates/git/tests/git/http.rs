@@ -130,7 +130,7 @@ async fn a_redirect_to_another_server_does_not_get_the_token() {
 }
 
 #[tokio::test]
-async fn a_token_is_in_no_argument_and_not_given_to_commands_that_need_none() {
+async fn a_token_is_in_no_argument_and_no_variable() {
     let bed = Bed::new();
     // A git that notes how it was called, and does it.
     let bin = bed.path().join("bin");
@@ -138,10 +138,11 @@ async fn a_token_is_in_no_argument_and_not_given_to_commands_that_need_none() {
     let calls = bed.path().join("calls");
     let real = Command::new("sh").args(["-c", "command -v git"]).output();
     let real = String::from_utf8(real.unwrap().stdout).unwrap();
-    let note = "printf '%s ' \"$@\"; echo \"${AGENT_GIT_TOKEN:+token}\"";
+    let seen = bed.path().join("seen");
     let script = format!(
-        "#!/bin/sh\n{{ {note}; }} >> {}\nexec {} \"$@\"\n",
+        "#!/bin/sh\necho \"$@\" >> {}\n{{ echo \"$@\"; env; }} >> {}\nexec {} \"$@\"\n",
         calls.display(),
+        seen.display(),
         real.trim()
     );
     fs::write(bin.join("script"), script).unwrap();
@@ -157,12 +158,83 @@ async fn a_token_is_in_no_argument_and_not_given_to_commands_that_need_none() {
     config.env[0].1 = format!("{}:{path}", bin.display()).into();
     whole_job(&bed, &Git::new(config).unwrap()).await;
 
+    let seen = fs::read_to_string(seen).unwrap();
+    assert!(!seen.contains(TOKEN) && !seen.contains(&encoded(TOKEN)));
+    // One process a step: var, config, fetch, read-tree, status, add, commit, and two pushes.
     let calls = fs::read_to_string(calls).unwrap();
-    assert!(!calls.contains(TOKEN), "{calls}");
-    for call in calls.lines() {
-        let network = call.contains(" fetch ") || call.contains(" push ");
-        assert_eq!(call.ends_with(" token"), network, "{call}");
+    assert_eq!(calls.lines().count(), 9, "{calls}");
+}
+
+#[tokio::test]
+async fn a_job_s_own_token_is_used_instead_of_the_server_s() {
+    let bed = Bed::new();
+    let server = serve(&bed);
+    let git = client(&bed, &server, "ghp_of_the_server");
+    let error = fetch_error(&git, &bed.repo).await;
+    assert!(matches!(error, GitError::Denied { .. }), "{error}");
+    let own = git.with_token(&Secret::new(TOKEN)).unwrap();
+    whole_job(&bed, &own).await;
+    let wrong = git.with_token(&Secret::new("ghp_of_no_one")).unwrap();
+    let error = fetch_error(&wrong, &bed.repo).await;
+    assert!(!format!("{error} {error:?}").contains("of_no_one"));
+    assert!(git.with_token(&Secret::new("two\nlines")).is_err());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn no_process_of_a_push_shows_the_token_to_others() {
+    let bed = Bed::new();
+    let server = serve(&bed);
+    let git = client(&bed, &server, TOKEN);
+    // The remote takes its time, so all processes of the command are there to be looked at.
+    let base = git.fetch_base(&bed.repo, &branch("main")).await.unwrap();
+    server.pause(true);
+    let before = server.requests().len();
+    let x = branch("x");
+    let push = git.push(&bed.repo, &base, &x);
+    tokio::pin!(push);
+    let looked = tokio::select! {
+        done = &mut push => panic!("{done:?}"),
+        looked = processes_of(&bed, &server, before) => looked,
+    };
+    server.pause(false);
+    push.await.unwrap();
+    assert!(
+        looked.iter().any(|shown| shown.contains("git-remote-http")),
+        "{looked:?}"
+    );
+    let encoded = encoded(TOKEN);
+    assert!(
+        !looked
+            .iter()
+            .any(|shown| shown.contains(TOKEN) || shown.contains(&encoded))
+    );
+}
+
+/// What `/proc` shows to any process of the same user of all that have the bed's directory in
+/// their environment, once the server has let in another request.
+async fn processes_of(bed: &Bed, server: &HttpBackend, before: usize) -> Vec<String> {
+    let in_again = || {
+        server.requests()[before..]
+            .iter()
+            .any(|(_, let_in)| *let_in)
+    };
+    for _ in 0..4000 {
+        if in_again() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    // One process a step: var, fetch, read-tree, status, add, commit, and two pushes.
-    assert_eq!(calls.lines().count(), 8, "{calls}");
+    assert!(in_again(), "the push did not come as far as the server");
+    let mark = bed.path().display().to_string();
+    let mut shown = Vec::new();
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let read = |name| fs::read(process.path().join(name)).unwrap_or_default();
+        let (environ, line) = (read("environ"), read("cmdline"));
+        let all = String::from_utf8_lossy(&[line, environ].concat()).into_owned();
+        if all.contains(&mark) {
+            shown.push(all);
+        }
+    }
+    shown
 }

@@ -25,6 +25,8 @@ struct State {
     /// Method and target of every request so far, and whether it was let in.
     requests: Mutex<Vec<(String, bool)>>,
     closing: Mutex<bool>,
+    /// Whoever is let in waits while it is set.
+    paused: Mutex<bool>,
 }
 
 struct Request {
@@ -53,6 +55,7 @@ impl HttpBackend {
             faults: Mutex::default(),
             requests: Mutex::default(),
             closing: Mutex::default(),
+            paused: Mutex::default(),
         });
         let shared = Arc::clone(&state);
         let thread = std::thread::spawn(move || accept(&listener, &shared));
@@ -73,6 +76,11 @@ impl HttpBackend {
         lock(&self.state.faults).push(head.to_owned());
     }
 
+    /// Lets requests that are let in wait for their answer, or no more.
+    pub(crate) fn pause(&self, paused: bool) {
+        *lock(&self.state.paused) = paused;
+    }
+
     /// Method and target of every request so far, and whether it was let in.
     pub(crate) fn requests(&self) -> Vec<(String, bool)> {
         lock(&self.state.requests).clone()
@@ -82,6 +90,7 @@ impl HttpBackend {
 impl Drop for HttpBackend {
     fn drop(&mut self) {
         *lock(&self.state.closing) = true;
+        *lock(&self.state.paused) = false;
         // Wakes the thread that accepts.
         drop(TcpStream::connect(self.address));
         if let Some(thread) = self.thread.take() {
@@ -112,6 +121,9 @@ impl State {
         let known = self.expected.is_none() || given == self.expected.as_deref();
         let line = format!("{} {}", request.method, request.target);
         lock(&self.requests).push((line, known));
+        while known && *lock(&self.paused) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
         let fault = lock(&self.faults).pop();
         let answer = match fault {
             Some(head) => plain(&head),
