@@ -1,0 +1,189 @@
+//! What a worker makes of the attempts it held before a restart.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use agent_domain::{Ending, Found, Phase, Reason, RunOptions};
+use agent_runner::{Project, RunRequest};
+use agent_worker::Settlement;
+
+use crate::coordinator::Said;
+use crate::place::{Place, until};
+
+const LEASE: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_secs(5);
+
+fn boot_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    id.trim().to_owned()
+}
+
+/// Leaves the directory of an attempt whose supervisor was killed.
+fn leave(dir: &Path, boot: &str, pid: u32, started: u64) {
+    fs::create_dir_all(dir).unwrap();
+    fs::write(dir.join("lock"), "").unwrap();
+    let process = format!(r#"{{"pid":{pid},"started":{started}}}"#);
+    let record = format!(
+        r#"{{"supervisor":{process},"boot":"{boot}","agent":{process},"mark":"none","strays":[]}}"#
+    );
+    fs::write(dir.join("supervisor.json"), record).unwrap();
+}
+
+/// Runs an agent to its end while no worker is there.
+async fn run_alone(place: &Place, number: u8) {
+    let request = RunRequest {
+        job: place.job(number),
+        attempt: 1,
+        prompt: "end at once".into(),
+        cwd: place.folder.path().into(),
+        options: RunOptions::default(),
+        project: Project::Trusted,
+        log: place.path("logs/alone.log"),
+    };
+    drop(place.runner.start(request).await.unwrap());
+    let exit = place.attempt_dir(number, 1).join("exit.json");
+    until("the agent has ended", || exit.exists()).await;
+}
+
+fn settled(place: &Place) -> Vec<(u8, Found)> {
+    let said = place.coordinator.said();
+    let found = said.iter().rev().find_map(|said| match said {
+        Said::Settled(found) => Some(found),
+        _ => None,
+    });
+    let number = |id| (1..=20).find(|number| place.job(*number) == id).unwrap();
+    let found = found.unwrap().iter();
+    found
+        .map(|(id, found)| (number(*id), found.clone()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_that_was_held_is_settled_at_once_by_what_is_found_of_it() {
+    let place = Place::new(
+        "[ \"$(cat)\" = \"end at once\" ] && exit 3; touch $T/up-$$; \
+                  while [ ! -e $T/go ]; do sleep 0.05; done; exit 3",
+        LEASE,
+    );
+    // Two agents that go on.
+    let worker = place.worker(2);
+    for number in [1, 2] {
+        place.coordinator.offer(place.assignment(number, 1));
+    }
+    let up = || {
+        let names = fs::read_dir(place.folder.path()).unwrap().flatten();
+        names
+            .filter(|it| it.file_name().to_string_lossy().starts_with("up-"))
+            .count()
+    };
+    until("both agents are up", || up() == 2).await;
+    worker.stop(Duration::ZERO).await;
+
+    let (own, boot) = (std::process::id(), boot_id());
+    for number in [1, 2, 3, 6, 7, 8, 9] {
+        place
+            .coordinator
+            .holds(place.assignment(number, 1), Phase::Agent);
+    }
+    place
+        .coordinator
+        .holds(place.assignment(4, 1), Phase::Fetching);
+    place
+        .coordinator
+        .holds(place.assignment(5, 1), Phase::Preparing);
+    place
+        .coordinator
+        .holds(place.assignment(10, 1), Phase::Delivering);
+    // 3 has no directory. The numbers of the dead are those of a living process by now: ours.
+    run_alone(&place, 6).await;
+    leave(&place.attempt_dir(7, 1), &boot, own, 1);
+    leave(&place.attempt_dir(8, 1), "another-boot", own, own_start());
+    fs::create_dir_all(place.attempt_dir(9, 1)).unwrap();
+    fs::write(place.attempt_dir(9, 1).join("lock"), "").unwrap();
+
+    // Fewer slots than there are living agents.
+    let before = place.coordinator.said().len();
+    let worker = place.worker(1);
+    let settlement = worker.settled().await.unwrap();
+    let expected = Settlement {
+        held: 10,
+        living: 2,
+        kept: 2,
+        lost: 2,
+        requeued: 6,
+    };
+    assert_eq!(settlement, expected);
+    let lost = |seen: &str| Found::Lost { seen: seen.into() };
+    let mut found = settled(&place);
+    found.sort_by_key(|(number, _)| *number);
+    let found: Vec<Found> = found.into_iter().map(|(_, found)| found).collect();
+    let expected = [
+        Found::Kept,
+        Found::Kept,
+        Found::Unstarted,
+        Found::Unstarted,
+        Found::Unstarted,
+        Found::Kept,
+        lost("its supervisor was killed"),
+        lost("the machine went down"),
+        Found::Unstarted,
+        Found::Kept,
+    ];
+    assert_eq!(found, expected);
+    until("both agents are watched", || {
+        let said = place.coordinator.said();
+        [1, 2]
+            .iter()
+            .all(|number| said.contains(&Said::TookUp(place.job(*number))))
+    })
+    .await;
+    assert!(
+        !place.coordinator.said()[before..].contains(&Said::Claimed),
+        "there is no slot for more"
+    );
+    assert!(
+        !place
+            .coordinator
+            .said()
+            .contains(&Said::TookUp(place.job(6)))
+    );
+    fs::write(place.path("go"), "").unwrap();
+    until("all that was kept is reported", || {
+        [1, 2, 6, 10].iter().all(|number| {
+            let ending = place.coordinator.has_finished(place.job(*number), 1);
+            matches!(ending, Some(Ending::Failed { .. }))
+        })
+    })
+    .await;
+    let six = place.coordinator.has_finished(place.job(6), 1);
+    assert!(
+        matches!(
+            six,
+            Some(Ending::Failed {
+                reason: Reason::AgentFailed,
+                ..
+            })
+        ),
+        "{six:?}"
+    );
+    until("new work is asked for", || {
+        place.coordinator.said()[before..].contains(&Said::Claimed)
+    })
+    .await;
+    until("no directory is left", || {
+        fs::read_dir(place.path("attempts")).unwrap().count() == 0
+    })
+    .await;
+    worker.stop(GRACE).await;
+}
+
+fn own_start() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let rest = stat.rsplit_once(')').unwrap().1;
+    rest.split_ascii_whitespace()
+        .nth(19)
+        .unwrap()
+        .parse()
+        .unwrap()
+}
