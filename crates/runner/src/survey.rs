@@ -13,8 +13,9 @@ use crate::run::Run;
 use crate::tree::EMPTY_LOOKS;
 use crate::{Runner, RunnerError, processes};
 
-/// How long a supervisor may take to kill all it has started and leave.
-const LEAVE_WITHIN: Duration = Duration::from_secs(45);
+/// How long a supervisor may take to kill all it has started and leave, before it is killed itself.
+/// Well below what a worker and its coordinator keep clear of the end of a lease.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What has become of an attempt, as far as a glance tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

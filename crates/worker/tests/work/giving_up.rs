@@ -91,12 +91,9 @@ async fn a_later_attempt_of_a_job_waits_until_the_earlier_one_is_ended_by_force(
     let place = Place::new(script, Duration::from_secs(3));
     let worker = place.worker(2);
     place.coordinator.offer(place.assignment(1, 1));
-    until("the agent is up", || place.path("up").exists()).await;
-    let agent: i32 = fs::read_to_string(place.path("up"))
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap();
+    let up = || fs::read_to_string(place.path("up")).unwrap_or_default();
+    until("the agent is up", || up().ends_with('\n')).await;
+    let agent: i32 = up().trim().parse().unwrap();
     let supervisor = place
         .processes()
         .into_iter()
