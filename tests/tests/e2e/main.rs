@@ -11,6 +11,7 @@ mod embedding;
 mod gh;
 mod github;
 mod jobs;
+mod leases;
 mod limits;
 mod once;
 mod recovery;

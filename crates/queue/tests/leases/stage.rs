@@ -1,0 +1,165 @@
+//! An engine on a store of its own, with a wall clock that only the test moves.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use agent_domain::{
+    Assignment, BoxFuture, BranchName, Clock, Coordinator as _, Job, JobId, JobSpec, LeaseTerms,
+    MirrorError, Mirrors, RepoSlug, RunOptions, Status, Timestamp, TranscriptReader, WorkerId,
+};
+use agent_queue::{Engine, EngineConfig, EngineParts, RandomIds, Submission, Target};
+use agent_storage::{Store, StoreConfig};
+use agent_webhook::{Sender, SenderConfig};
+use tempfile::TempDir;
+
+pub(crate) struct SetClock(AtomicI64);
+
+impl SetClock {
+    pub(crate) fn step(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+}
+
+impl Clock for SetClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(self.0.load(Ordering::SeqCst)).unwrap()
+    }
+}
+
+struct NoMirrors;
+
+impl Mirrors for NoMirrors {
+    fn path(&self, repo: &RepoSlug) -> PathBuf {
+        PathBuf::from(format!("/repos/{repo}.git"))
+    }
+
+    fn exists(&self, _repo: &RepoSlug) -> bool {
+        true
+    }
+
+    fn ensure<'a>(&'a self, _repo: &'a RepoSlug) -> BoxFuture<'a, Result<(), MirrorError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn fetch<'a>(&'a self, _repo: &'a RepoSlug) -> BoxFuture<'a, Result<(), MirrorError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn remove<'a>(&'a self, _repo: &'a RepoSlug) -> BoxFuture<'a, Result<bool, MirrorError>> {
+        Box::pin(async { Ok(false) })
+    }
+
+    fn clashing_branch<'a>(
+        &'a self,
+        _repo: &'a RepoSlug,
+        _branch: &'a BranchName,
+    ) -> BoxFuture<'a, Option<String>> {
+        Box::pin(async { None })
+    }
+}
+
+struct Verbatim;
+
+impl TranscriptReader for Verbatim {
+    fn readable(&self, line: &str) -> Option<String> {
+        Some(line.to_owned())
+    }
+}
+
+pub(crate) struct Stage {
+    pub(crate) engine: Engine,
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<SetClock>,
+    pub(crate) worker: WorkerId,
+    terms: LeaseTerms,
+    dir: TempDir,
+}
+
+impl Stage {
+    pub(crate) async fn new(lease: Duration) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.db");
+        let store = Store::open(StoreConfig { path, readers: 2 }).unwrap();
+        let clock = Arc::new(SetClock(AtomicI64::new(1_736_251_200)));
+        let terms = LeaseTerms::new(lease);
+        let engine = engine(&dir, &store, &clock, terms).await;
+        Self {
+            engine,
+            store,
+            clock,
+            worker: WorkerId("w".into()),
+            terms,
+            dir,
+        }
+    }
+
+    /// Another engine on the same store, as after a restart.
+    pub(crate) async fn restart(&mut self) {
+        self.engine.stop(Duration::from_secs(1)).await;
+        self.engine = engine(&self.dir, &self.store, &self.clock, self.terms).await;
+    }
+
+    pub(crate) async fn submit(&self, branch: &str) -> JobId {
+        let spec = JobSpec {
+            prompt: "do it".into(),
+            branch: branch.parse().unwrap(),
+            title: None,
+            os_feature_id: None,
+            callback_url: None,
+            options: RunOptions::default(),
+        };
+        let target = Target::Repo(RepoSlug::new("acme", "site").unwrap());
+        let submission = Submission { target, spec };
+        self.engine.submit(submission).await.unwrap().id
+    }
+
+    pub(crate) async fn claim(&self, free: usize) -> Vec<Assignment> {
+        let wait = Duration::from_millis(200);
+        self.engine.claim(&self.worker, free, wait).await.unwrap()
+    }
+
+    /// Submits a job and claims it.
+    pub(crate) async fn running(&self, branch: &str) -> Assignment {
+        self.submit(branch).await;
+        self.claim(1).await.remove(0)
+    }
+
+    pub(crate) async fn job(&self, id: JobId) -> Job {
+        self.store.job(id).await.unwrap().unwrap().job
+    }
+
+    pub(crate) async fn status(&self, id: JobId) -> Status {
+        self.job(id).await.state.status()
+    }
+
+    pub(crate) async fn stale_writes(&self) -> u64 {
+        self.engine.health().await.unwrap().stale_writes
+    }
+
+    /// Waits until a job has this status; fails after a minute.
+    pub(crate) async fn until(&self, id: JobId, status: Status) {
+        let begun = Instant::now();
+        while self.status(id).await != status {
+            assert!(begun.elapsed() < Duration::from_mins(1), "never {status}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+async fn engine(dir: &TempDir, store: &Store, clock: &Arc<SetClock>, lease: LeaseTerms) -> Engine {
+    let parts = EngineParts {
+        config: EngineConfig {
+            lease,
+            ..EngineConfig::new(dir.path().join("logs"))
+        },
+        store: store.clone(),
+        mirrors: Arc::new(NoMirrors),
+        transcript: Arc::new(Verbatim),
+        sender: Sender::new(SenderConfig::default()),
+        clock: Arc::<SetClock>::clone(clock),
+        ids: Arc::new(RandomIds),
+    };
+    Engine::start(parts).await.unwrap()
+}
