@@ -38,7 +38,9 @@ async fn a_job_nobody_renews_is_queued_again_and_its_old_holder_is_refused_and_c
     assert_eq!((again.lease.attempt, again.lease.fence), (2, Fence(2)));
 
     let engine = &stage.engine;
-    let stale = Err(CoordinatorError::Stale(lease.job));
+    let refusal = CoordinatorError::Stale(lease.job);
+    assert_eq!(refusal.class(), Class::Conflict);
+    let refused = Err(refusal);
     assert_eq!(engine.heartbeat(&[lease]).await, Ok(vec![lease.job]));
     let facts = Facts {
         exit_code: Some(99),
@@ -46,10 +48,9 @@ async fn a_job_nobody_renews_is_queued_again_and_its_old_holder_is_refused_and_c
     };
     assert_eq!(
         engine.progress(&lease, Phase::Delivering, facts).await,
-        stale
+        refused
     );
-    assert_eq!(engine.finish(&lease, report()).await, stale);
-    assert_eq!(stale.unwrap_err().class(), Class::Conflict);
+    assert_eq!(engine.finish(&lease, report()).await, refused);
     assert_eq!(stage.stale_writes().await, 3);
     assert!(engine.directive(&lease, Directive::Continue).await.is_err());
     let after = stage.job(lease.job).await;

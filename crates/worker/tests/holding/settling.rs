@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use agent_domain::{Ending, Found, Phase, Reason, RunOptions};
-use agent_runner::{Project, RunRequest};
+use agent_runner::{Ground, Project, RunRequest};
 use agent_worker::Settlement;
 
 use crate::coordinator::Said;
@@ -40,6 +40,8 @@ async fn run_alone(place: &Place, number: u8) {
         options: RunOptions::default(),
         project: Project::Trusted,
         log: place.path("logs/alone.log"),
+        ground: Ground::default(),
+        secrets: Vec::new(),
     };
     drop(place.runner.start(request).await.unwrap());
     let exit = place.attempt_dir(number, 1).join("exit.json");
@@ -59,51 +61,48 @@ fn settled(place: &Place) -> Vec<(u8, Found)> {
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn everything_that_was_held_is_settled_at_once_by_what_is_found_of_it() {
-    let place = Place::new(
-        "[ \"$(cat)\" = \"end at once\" ] && exit 3; touch $T/up-$$; \
-                  while [ ! -e $T/go ]; do sleep 0.05; done; exit 3",
-        LEASE,
-    );
-    // Two agents that go on.
+/// Ten attempts as a crash leaves them: 1 and 2 have living agents; 3 was about to start one; 4 and
+/// 5 had not come that far; 6 has ended; 7 lost its supervisor, 8 its machine; 9 was never told what
+/// to start; 10 was being delivered.
+async fn after_a_crash() -> Place {
+    let script = "[ \"$(cat)\" = \"end at once\" ] && exit 3; touch $T/up-$$; \
+                  while [ ! -e $T/go ]; do sleep 0.05; done; exit 3";
+    let place = Place::new(script, LEASE);
     let worker = place.worker(2);
     for number in [1, 2] {
         place.coordinator.offer(place.assignment(number, 1));
     }
     let up = || {
         let names = fs::read_dir(place.folder.path()).unwrap().flatten();
+        let is_up = |name: &str| name.starts_with("up-");
         names
-            .filter(|it| it.file_name().to_string_lossy().starts_with("up-"))
+            .filter(|entry| is_up(&entry.file_name().to_string_lossy()))
             .count()
     };
     until("both agents are up", || up() == 2).await;
     worker.stop(Duration::ZERO).await;
-
-    let (own, boot) = (std::process::id(), boot_id());
-    for number in [1, 2, 3, 6, 7, 8, 9] {
-        place
-            .coordinator
-            .holds(place.assignment(number, 1), Phase::Agent);
+    for number in 1..=10 {
+        let phase = match number {
+            4 => Phase::Fetching,
+            5 => Phase::Preparing,
+            10 => Phase::Delivering,
+            _ => Phase::Agent,
+        };
+        place.coordinator.holds(place.assignment(number, 1), phase);
     }
-    place
-        .coordinator
-        .holds(place.assignment(4, 1), Phase::Fetching);
-    place
-        .coordinator
-        .holds(place.assignment(5, 1), Phase::Preparing);
-    place
-        .coordinator
-        .holds(place.assignment(10, 1), Phase::Delivering);
-    // 3 has no directory. The numbers of the dead are those of a living process by now: ours.
     run_alone(&place, 6).await;
-    leave(&place.attempt_dir(7, 1), &boot, own, 1);
+    // The numbers of the dead are those of a living process by now: ours.
+    let own = std::process::id();
+    leave(&place.attempt_dir(7, 1), &boot_id(), own, 1);
     leave(&place.attempt_dir(8, 1), "another-boot", own, own_start());
     fs::create_dir_all(place.attempt_dir(9, 1)).unwrap();
     fs::write(place.attempt_dir(9, 1).join("lock"), "").unwrap();
+    place
+}
 
-    // Fewer slots than there are living agents.
-    let before = place.coordinator.said().len();
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_that_was_held_is_settled_at_once_by_what_is_found_of_it() {
+    let place = after_a_crash().await;
     let worker = place.worker(1);
     let settlement = worker.settled().await.unwrap();
     let expected = Settlement {
@@ -131,32 +130,33 @@ async fn everything_that_was_held_is_settled_at_once_by_what_is_found_of_it() {
         Found::Kept,
     ];
     assert_eq!(found, expected);
-    until("both agents are watched", || {
-        let said = place.coordinator.said();
-        [1, 2]
-            .iter()
-            .all(|number| said.contains(&Said::TookUp(place.job(*number))))
-    })
-    .await;
-    assert!(
-        !place.coordinator.said()[before..].contains(&Said::Claimed),
-        "there is no slot for more"
-    );
-    assert!(
-        !place
-            .coordinator
-            .said()
-            .contains(&Said::TookUp(place.job(6)))
-    );
     fs::write(place.path("go"), "").unwrap();
-    until("all that was kept is reported", || {
-        [1, 2, 6, 10].iter().all(|number| {
-            let ending = place.coordinator.has_finished(place.job(*number), 1);
-            matches!(ending, Some(Ending::Failed { .. }))
-        })
+    worker.stop(GRACE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_living_are_watched_beyond_the_slots_and_the_rest_waits_for_one() {
+    let place = after_a_crash().await;
+    let before = place.coordinator.said().len();
+    let said = || place.coordinator.said().split_off(before);
+    let worker = place.worker(1);
+    until("both agents are watched", || {
+        let taken = |number| said().contains(&Said::TookUp(place.job(number)));
+        taken(1) && taken(2)
     })
     .await;
-    let six = place.coordinator.has_finished(place.job(6), 1);
+    let waits = [
+        Said::Claimed,
+        Said::TookUp(place.job(6)),
+        Said::TookUp(place.job(10)),
+    ];
+    assert!(said().iter().all(|said| !waits.contains(said)));
+    fs::write(place.path("go"), "").unwrap();
+    let ending = |number| place.coordinator.has_finished(place.job(number), 1);
+    for number in [1, 2, 6, 10] {
+        until("what was kept is reported", || ending(number).is_some()).await;
+    }
+    let six = ending(6);
     assert!(
         matches!(
             six,
@@ -167,14 +167,9 @@ async fn everything_that_was_held_is_settled_at_once_by_what_is_found_of_it() {
         ),
         "{six:?}"
     );
-    until("new work is asked for", || {
-        place.coordinator.said()[before..].contains(&Said::Claimed)
-    })
-    .await;
-    until("no directory is left", || {
-        fs::read_dir(place.path("attempts")).unwrap().count() == 0
-    })
-    .await;
+    until("new work is asked for", || said().contains(&Said::Claimed)).await;
+    let no_attempt = || fs::read_dir(place.path("attempts")).unwrap().count() == 0;
+    until("no directory is left", no_attempt).await;
     worker.stop(GRACE).await;
 }
 

@@ -14,7 +14,7 @@ use agent_domain::{
 };
 use agent_forge::Forge;
 use agent_git::{Git, GitConfig, Identity};
-use agent_runner::{Ladder, Limits, Program, Runner, RunnerConfig};
+use agent_runner::{Ladder, Limits, LogLimits, Program, Runner, RunnerConfig};
 use agent_worker::{Worker, WorkerConfig, WorkerParts};
 use tempfile::TempDir;
 
@@ -92,6 +92,9 @@ impl Place {
             ladder: Ladder::default(),
             limits: Limits::default(),
             control_groups: false,
+            sandbox: None,
+            secrets: Vec::new(),
+            log_limits: LogLimits::default(),
         });
         Self {
             folder,
