@@ -1,6 +1,9 @@
 //! Settings about room on the disk.
 
+use std::time::Duration;
+
 use agent_domain::Watermark;
+use agent_queue::Retention;
 use anyhow::Context as _;
 use clap::Args;
 
@@ -15,6 +18,13 @@ pub(crate) struct DiskSettings {
     /// a full disk; given as DISK_MIN_FREE. 0 keeps none.
     #[arg(long, env = "DISK_RESERVE", default_value = "64M")]
     disk_reserve: String,
+    /// Ended jobs are forgotten so many days after their end, with logs and saved work; 0: never.
+    #[arg(long, env = "RETENTION_DAYS", default_value_t = 90)]
+    retention_days: u32,
+    /// What all logs together may take, given as DISK_MIN_FREE; beyond it the longest ended jobs
+    /// are forgotten first.
+    #[arg(long, env = "LOGS_MAX_BYTES", default_value = "")]
+    logs_max_bytes: String,
 }
 
 /// Settings about the disk, checked.
@@ -23,6 +33,7 @@ pub(crate) struct DiskLimits {
     pub(crate) watermark: Watermark,
     /// Bytes kept back.
     pub(crate) reserve: u64,
+    pub(crate) retention: Retention,
 }
 
 impl DiskSettings {
@@ -34,6 +45,21 @@ impl DiskSettings {
         Ok(DiskLimits {
             watermark: Watermark(min_free),
             reserve: bytes(&self.disk_reserve).context("DISK_RESERVE")?,
+            retention: self.retention()?,
+        })
+    }
+}
+
+impl DiskSettings {
+    fn retention(&self) -> anyhow::Result<Retention> {
+        let days = u64::from(self.retention_days);
+        let logs = match self.logs_max_bytes.trim() {
+            "" => None,
+            text => Some(bytes(text).context("LOGS_MAX_BYTES")?),
+        };
+        Ok(Retention {
+            age: (days > 0).then(|| Duration::from_hours(24 * days)),
+            logs,
         })
     }
 }

@@ -145,6 +145,7 @@ impl Parts {
                 max_concurrent: config.slots,
                 callback_allow: config.callback_allow.clone(),
                 disk: disk(config),
+                retention: config.disk.retention,
                 lease: config.lease,
                 ..EngineConfig::new(config.data_dir.join("logs"))
             },

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{BoxFuture, BranchName, Class, RepoSlug};
+use crate::{BoxFuture, BranchName, Class, JobId, RepoSlug};
 
 /// Why something about a mirror failed; the text is fit to show to a caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +30,13 @@ pub trait Mirrors: Send + Sync {
 
     /// Removes the mirror; returns whether there was one.
     fn remove<'a>(&'a self, repo: &'a RepoSlug) -> BoxFuture<'a, Result<bool, MirrorError>>;
+
+    /// Removes the work kept of a job that ended undelivered; fine when there is none.
+    fn forget_work<'a>(
+        &'a self,
+        repo: &'a RepoSlug,
+        job: JobId,
+    ) -> BoxFuture<'a, Result<(), MirrorError>>;
 
     /// Returns the remote branch that a new branch `branch` would clash with, as of the last
     /// fetch: the same name, or one that is a directory of the other. `None` without a mirror.

@@ -9,6 +9,7 @@ mod commit;
 mod committed;
 mod config;
 mod error;
+mod forget;
 mod gitlinks;
 mod identity;
 mod layout;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use agent_domain::{BoxFuture, BranchName, MirrorError, Mirrors, RepoSlug};
+use agent_domain::{BoxFuture, BranchName, JobId, MirrorError, Mirrors, RepoSlug};
 
 use crate::mirror::{blocking, is_complete};
 use crate::{Git, refs};
@@ -27,6 +27,14 @@ impl Mirrors for Git {
 
     fn remove<'a>(&'a self, repo: &'a RepoSlug) -> BoxFuture<'a, Result<bool, MirrorError>> {
         Box::pin(async { Ok(self.remove_mirror(repo).await?) })
+    }
+
+    fn forget_work<'a>(
+        &'a self,
+        repo: &'a RepoSlug,
+        job: JobId,
+    ) -> BoxFuture<'a, Result<(), MirrorError>> {
+        Box::pin(async move { Ok(Self::forget_work(self, repo, job).await?) })
     }
 
     fn clashing_branch<'a>(

@@ -21,6 +21,7 @@ use crate::error::EngineError;
 use crate::leases::Leases;
 use crate::once::InFlight;
 use crate::readiness::Probe;
+use crate::retention::Retention;
 use crate::signals::Signals;
 
 /// What the engine is told once.
@@ -40,6 +41,8 @@ pub struct EngineConfig {
     pub callback_allow: Vec<Cidr>,
     /// Which volumes must have how much room for new work to be taken.
     pub disk: DiskConfig,
+    /// How long ended jobs are kept.
+    pub retention: Retention,
 }
 
 impl EngineConfig {
@@ -58,6 +61,7 @@ impl EngineConfig {
             cancel_wait: Duration::from_mins(1),
             callback_allow: Vec::new(),
             disk,
+            retention: Retention::default(),
         }
     }
 }

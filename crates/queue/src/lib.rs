@@ -21,6 +21,7 @@ mod outbox;
 mod payload;
 mod queries;
 mod readiness;
+mod retention;
 mod seal;
 mod signals;
 mod submit;
@@ -37,6 +38,7 @@ pub use error::EngineError;
 pub use log::LogRange;
 pub use once::{Once, Reply};
 pub use readiness::Readiness;
+pub use retention::Retention;
 pub use system::{RandomIds, SystemClock};
 pub use views::{
     Accepted, CancelOutcome, ClientDetails, ClientView, CreatedClient, Health, Message, Submission,

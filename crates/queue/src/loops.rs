@@ -8,9 +8,10 @@
 //! | `leases::reap` | 5 s | the end of the next lease | only a lease that nobody has renewed since it was seen is ended |
 //! | `seal::catch_up` | 10 min | the start, a log left unsealed | a seal is stored once and never changes |
 //! | `once::prune` | 1 h | the start | removes only what is out of date, a bounded number at once |
+//! | `retention::watch` | 1 h | the start | forgets only what has ended and has nothing left to do, a bounded number at once |
 
 use crate::engine::Engine;
-use crate::{disk, leases, once, outbox, seal};
+use crate::{disk, leases, once, outbox, retention, seal};
 
 /// Starts every loop.
 pub(crate) fn spawn(engine: &Engine) {
@@ -19,4 +20,5 @@ pub(crate) fn spawn(engine: &Engine) {
     engine.spawn(leases::reap(engine.clone()));
     engine.spawn(once::prune(engine.clone()));
     engine.spawn(seal::catch_up(engine.clone()));
+    engine.spawn(retention::watch(engine.clone()));
 }

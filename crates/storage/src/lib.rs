@@ -18,6 +18,7 @@ mod plans;
 mod pool;
 mod records;
 mod reserve;
+mod retention;
 mod rows;
 mod seals;
 mod sql;

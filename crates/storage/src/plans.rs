@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, StatementStatus};
 
-use crate::{claim, clients, holding, jobs, lists, once, open, outbox, seals};
+use crate::{claim, clients, holding, jobs, lists, once, open, outbox, retention, seals};
 
 /// Run for every request or every claim, so their cost must not grow with history.
 const HOT: &[&str] = &[
@@ -38,6 +38,8 @@ const HOT: &[&str] = &[
     outbox::AGAIN,
     outbox::OF_JOB,
     outbox::TRIES,
+    retention::ENDED,
+    retention::IS_THERE,
     once::REMEMBER,
     once::FIND,
     once::FORGET,

@@ -2,7 +2,7 @@
 
 use agent_domain::{
     Answer, CallbackUrl, Client, ClientId, DeliveryId, Fence, Job, JobId, LogSeal, OnceRequest,
-    Phase, Status, Timestamp, WorkerId,
+    Phase, RepoSlug, Status, Timestamp, WorkerId,
 };
 
 /// How many jobs a client has.
@@ -108,6 +108,15 @@ pub struct CreatedJob {
     pub client_id: ClientId,
     /// Its place among the ready jobs, from 1.
     pub position: u64,
+}
+
+/// An ended job that may be forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpiredJob {
+    /// The job.
+    pub id: JobId,
+    /// Where it worked.
+    pub repo: RepoSlug,
 }
 
 /// A change of a job, to be stored only if nobody else changed the job meanwhile.

@@ -82,6 +82,12 @@ impl<'r, 's> Columns<'r, 's> {
         StoreError::Corrupt(format!("column {name}: {error}"))
     }
 
+    /// Two columns: organisation and name.
+    pub(crate) fn repo(&mut self) -> Result<RepoSlug, StoreError> {
+        let (org, repo): (String, String) = (self.take()?, self.take()?);
+        RepoSlug::new(&org, &repo).map_err(|error| self.corrupt(&error))
+    }
+
     pub(crate) fn parsed<T: FromStr<Err: Display>>(&mut self) -> Result<T, StoreError> {
         let text: String = self.take()?;
         text.parse().map_err(|error| self.corrupt(&error))
@@ -152,10 +158,7 @@ pub(crate) fn client(columns: &mut Columns<'_, '_>) -> Result<Client, StoreError
         id: columns.parsed()?,
         os_client_id: columns.take()?,
         name: columns.take()?,
-        repo: {
-            let (org, repo): (String, String) = (columns.take()?, columns.take()?);
-            RepoSlug::new(&org, &repo).map_err(|error| columns.corrupt(&error))?
-        },
+        repo: columns.repo()?,
         default_branch: columns.parsed()?,
         options: options(columns)?,
         trusted: columns.take()?,

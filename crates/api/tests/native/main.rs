@@ -6,6 +6,7 @@ mod exchange;
 mod once;
 mod pressure;
 mod probes;
+mod retention;
 mod shapes;
 mod stage;
 mod stopping;

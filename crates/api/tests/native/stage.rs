@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use agent_api::{Api, ApiConfig, Limits};
 use agent_domain::{
-    Assignment, BoxFuture, BranchName, Class, Clock, Coordinator as _, Ending, Facts, LogLine,
-    LogStream, MirrorError, Mirrors, RepoSlug, Report, Secret, Timestamp, TranscriptReader,
-    Watermark, WorkerId,
+    Assignment, BoxFuture, BranchName, Class, Clock, Coordinator as _, Ending, Facts, JobId,
+    LogLine, LogStream, MirrorError, Mirrors, RepoSlug, Report, Secret, Timestamp,
+    TranscriptReader, Watermark, WorkerId,
 };
-use agent_queue::{DiskConfig, Engine, EngineConfig, EngineParts, RandomIds};
+use agent_queue::{DiskConfig, Engine, EngineConfig, EngineParts, RandomIds, Retention};
 use agent_storage::{Store, StoreConfig};
 use agent_webhook::{Sender, SenderConfig};
 use serde_json::Value;
@@ -57,7 +57,18 @@ impl Stage {
     async fn open(dir: tempfile::TempDir, limits: Limits, watermark: Watermark) -> Self {
         let path = dir.path().join("agent.db");
         let store = Store::open(StoreConfig { path, readers: 4 }).expect("a store");
-        Self::on(dir, store, Arc::default(), limits, watermark).await
+        let keep = Retention::default();
+        Self::on(dir, store, Arc::default(), limits, watermark, keep).await
+    }
+
+    /// Stops, and starts again so much later as a server that keeps ended jobs only so long.
+    pub(crate) async fn keeping(mut self, keep: Retention, later: i64) -> Self {
+        self.stop().await;
+        self.clock.forward(later);
+        let path = self.dir.path().join("agent.db");
+        let store = Store::open(StoreConfig { path, readers: 4 }).expect("a store");
+        let (limits, watermark) = (Limits::default(), Watermark::default());
+        Self::on(self.dir, store, self.clock, limits, watermark, keep).await
     }
 
     async fn on(
@@ -66,6 +77,7 @@ impl Stage {
         clock: Arc<SetClock>,
         limits: Limits,
         watermark: Watermark,
+        retention: Retention,
     ) -> Self {
         let mirrors = Arc::new(PlayedMirrors::default());
         let volumes = vec![("data", dir.path().to_owned())];
@@ -76,6 +88,7 @@ impl Stage {
                     watermark,
                     reserve: 0,
                 },
+                retention,
                 cancel_wait: Duration::from_secs(10),
                 ..EngineConfig::new(dir.path().join("logs"))
             },
@@ -111,7 +124,8 @@ impl Stage {
     pub(crate) async fn again(&self) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
-        Self::on(dir, store, clock, Limits::default(), Watermark::default()).await
+        let (limits, watermark) = (Limits::default(), Watermark::default());
+        Self::on(dir, store, clock, limits, watermark, Retention::default()).await
     }
 
     /// Sends a request with the token, and a body as JSON if there is one.
@@ -299,6 +313,8 @@ impl TranscriptReader for Shout {
 pub(crate) struct PlayedMirrors {
     present: Mutex<HashSet<String>>,
     pub(crate) slow: tokio::sync::Notify,
+    /// Jobs whose saved work was let go.
+    pub(crate) forgotten: Mutex<Vec<JobId>>,
 }
 
 impl Mirrors for PlayedMirrors {
@@ -344,6 +360,17 @@ impl Mirrors for PlayedMirrors {
                 .lock()
                 .expect("unpoisoned")
                 .remove(&repo.to_string()))
+        })
+    }
+
+    fn forget_work<'a>(
+        &'a self,
+        _repo: &'a RepoSlug,
+        job: JobId,
+    ) -> BoxFuture<'a, Result<(), MirrorError>> {
+        Box::pin(async move {
+            self.forgotten.lock().expect("unpoisoned").push(job);
+            Ok(())
         })
     }
 

@@ -12,6 +12,7 @@ in_both_layouts! {
     commits_that_were_not_pushed_are_saved_and_pushed_ones_are_not,
     a_merge_with_conflicts_is_saved,
     what_an_earlier_attempt_saved_stays,
+    all_that_was_saved_of_a_job_can_be_let_go_and_nothing_else,
 }
 
 /// Saves job 1's work, removes its workspace, and lists the files kept, if any were.
@@ -118,4 +119,26 @@ async fn what_an_earlier_attempt_saved_stays(bed: Bed) {
     let name = format!("refs/agent/{}", job(1));
     assert_eq!(files(&name), "README\nsecond\nsrc");
     assert_eq!(files(&format!("{name}-1")), "README\nfirst\nsrc");
+}
+
+async fn all_that_was_saved_of_a_job_can_be_let_go_and_nothing_else(bed: Bed) {
+    for (number, text) in [(1, "first"), (1, "second"), (2, "other")] {
+        let workspace = bed.workspace(number, &format!("b{number}")).await;
+        fs::write(workspace.path().join("new"), text).unwrap();
+        bed.git.save_work(&workspace, job(number)).await.unwrap();
+        let branch = workspace.branch();
+        let removed = bed.git.remove_workspace(&bed.repo, job(number), branch);
+        removed.await.unwrap();
+    }
+    let kept = || {
+        git(
+            &bed.mirror(),
+            &["for-each-ref", "--format=%(refname)", "refs/agent"],
+        )
+    };
+    assert_eq!(kept().lines().count(), 3, "{}", kept());
+    for _ in 0..2 {
+        bed.git.forget_work(&bed.repo, job(1)).await.unwrap();
+        assert_eq!(kept(), format!("refs/agent/{}", job(2)));
+    }
 }

@@ -13,5 +13,6 @@ mod lists;
 mod once;
 mod opening;
 mod outbox;
+mod retention;
 mod samples;
 mod seals;
