@@ -8,8 +8,12 @@ use super::violation::Violation;
 const DECIDES: &str = "crates/queue/src/change.rs";
 
 /// The modules that write job rows. Moving a parked job into line is part of claiming: it changes
-/// its place, not its state.
-const WRITES: &[&str] = &["crates/storage/src/jobs.rs", "crates/storage/src/claim.rs"];
+/// its place, not its state. Retention removes what has ended.
+const WRITES: &[&str] = &[
+    "crates/storage/src/jobs.rs",
+    "crates/storage/src/claim.rs",
+    "crates/storage/src/retention.rs",
+];
 
 const STATEMENTS: &[&str] = &[
     "update jobs",

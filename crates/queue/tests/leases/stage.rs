@@ -51,6 +51,14 @@ impl Mirrors for NoMirrors {
         Box::pin(async { Ok(false) })
     }
 
+    fn forget_work<'a>(
+        &'a self,
+        _repo: &'a RepoSlug,
+        _job: JobId,
+    ) -> BoxFuture<'a, Result<(), MirrorError>> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn clashing_branch<'a>(
         &'a self,
         _repo: &'a RepoSlug,
