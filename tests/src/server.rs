@@ -72,6 +72,11 @@ impl Builder {
             ("WEBHOOK_ALLOW".into(), "127.0.0.1".into()),
             ("LOG_LEVEL".into(), "debug".into()),
             ("DISK_RESERVE".into(), "1M".into()),
+            // Scripts of many tests speak with the test through files that a wall would hide.
+            (
+                "SANDBOX".into(),
+                std::env::var_os("TEST_SANDBOX").unwrap_or("off".into()),
+            ),
         ];
         Ok(Self { dir, env })
     }
@@ -82,6 +87,12 @@ impl Builder {
         self.env.retain(|(known, _)| known != name);
         self.env.push((name.into(), value.into()));
         self
+    }
+
+    /// Puts a wall around every agent.
+    #[must_use]
+    pub fn behind(self, level: &str) -> Self {
+        self.env("SANDBOX", level)
     }
 
     /// Leaves a variable out.

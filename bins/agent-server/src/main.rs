@@ -6,11 +6,13 @@
 mod disk;
 mod environment;
 mod preflight;
+mod sandbox;
 mod secrets;
 mod serve;
 mod settings;
 mod shutdown;
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -46,19 +48,23 @@ enum Command {
         /// The attempt's directory.
         dir: PathBuf,
     },
+    /// Start the agent behind a wall; started there by a supervisor.
+    #[command(hide = true)]
+    Inside,
 }
 
 fn main() -> ExitCode {
     // Before anything else: a supervisor is started for every run and must be quick and small.
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|first| first == "supervise")
-    {
-        return agent_runner::supervise(Arc::new(SystemClock));
+    let first = std::env::args_os().nth(1);
+    match first.as_deref().and_then(OsStr::to_str) {
+        Some("supervise") => return agent_runner::supervise(Arc::new(SystemClock)),
+        Some("inside") => return agent_runner::inside(),
+        _ => {}
     }
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Supervise { .. }) => agent_runner::supervise(Arc::new(SystemClock)),
+        Some(Command::Inside) => agent_runner::inside(),
         Some(Command::Serve) | None => match serve::run(cli.settings) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use agent_forge::Forge;
-use agent_runner::{Limits, Means, Runner, process_control};
+use agent_runner::{Level, Limits, Means, Runner, process_control};
 use anyhow::bail;
 
+use crate::sandbox::Choice;
 use crate::secrets::Secrets;
 use crate::settings::Config;
 
@@ -61,6 +62,23 @@ pub(crate) fn warn_of_limits(limits: &Limits) {
     }
     for advice in &machine.advice {
         tracing::info!("{advice}");
+    }
+}
+
+/// Says what stands around agents, loudly where it is less than was asked for or nothing.
+pub(crate) fn warn_of_sandbox(choice: &Choice) {
+    for (level, error) in &choice.failed {
+        let advice = Choice::advice(error);
+        tracing::warn!("the sandbox level {level} cannot be had: {error}; to get it, {advice}");
+    }
+    match (choice.level, choice.asked) {
+        (level, _) if choice.refuses() => tracing::warn!(
+            "jobs will be refused: SANDBOX={level} cannot be had; SANDBOX_FALLBACK names what will do instead"
+        ),
+        (Level::Off, None) => tracing::warn!(
+            "NO SANDBOX: agents can read and change whatever this user can, other jobs' work and this server's data included; SANDBOX=off says that this is meant"
+        ),
+        (level, _) => tracing::info!("sandbox: {level}"),
     }
 }
 

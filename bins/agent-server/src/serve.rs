@@ -19,7 +19,7 @@ use anyhow::Context as _;
 use crate::secrets::MaskedErrors;
 use crate::settings::{Config, Settings};
 use crate::shutdown::Signals;
-use crate::{environment, preflight};
+use crate::{environment, preflight, sandbox};
 
 /// Connections to the database that read.
 const READERS: u32 = 4;
@@ -164,7 +164,7 @@ impl Parts {
             engine: Engine::start(engine).await?,
             git,
             forge: Arc::new(forge(config)),
-            runner: Arc::new(runner(config)?),
+            runner: Arc::new(runner(config).await?),
         })
     }
 
@@ -231,9 +231,11 @@ fn forge(config: &Config) -> Forge {
     })
 }
 
-fn runner(config: &Config) -> anyhow::Result<Runner> {
+async fn runner(config: &Config) -> anyhow::Result<Runner> {
     let own = std::env::current_exe().context("cannot find this program's own file")?;
     let environment = agent_environment(std::env::vars_os(), &config.agent_env);
+    let choice = sandbox::choose(config, &environment).await?;
+    preflight::warn_of_sandbox(&choice);
     Ok(Runner::new(RunnerConfig {
         claude: config.claude.clone(),
         supervisor: Program {
@@ -246,7 +248,7 @@ fn runner(config: &Config) -> anyhow::Result<Runner> {
         ladder: Ladder::default(),
         limits: config.run_limits,
         control_groups: true,
-        sandbox: None,
+        sandbox: Some(sandbox::at(config, choice.level)?),
         secrets: config.secrets.clone(),
         log_limits: LogLimits::default(),
     }))

@@ -11,9 +11,9 @@ use agent_webhook::{Cidr, SigningKey};
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use crate::secrets::Secrets;
-
 use crate::disk::{DiskLimits, DiskSettings};
+use crate::sandbox::{SandboxConfig, SandboxSettings};
+use crate::secrets::Secrets;
 
 /// What an operator can set; an empty text counts as not set.
 #[derive(Debug, Args)]
@@ -108,6 +108,8 @@ pub(crate) struct Settings {
     shutdown_grace_seconds: u64,
     #[command(flatten)]
     disk: DiskSettings,
+    #[command(flatten)]
+    sandbox: SandboxSettings,
     /// How long a lease lasts; only tests have a reason to change it.
     #[arg(long, env = "LEASE_SECONDS", default_value_t = 30, hide = true, value_parser = clap::value_parser!(u64).range(2..=600))]
     lease_seconds: u64,
@@ -144,6 +146,7 @@ pub(crate) struct Config {
     pub(crate) callback_allow: Vec<Cidr>,
     pub(crate) grace: Duration,
     pub(crate) disk: DiskLimits,
+    pub(crate) sandbox: SandboxConfig,
     pub(crate) lease: LeaseTerms,
 }
 
@@ -204,6 +207,7 @@ impl Settings {
             callback_allow: callback_allow(&self.webhook_allow)?,
             grace: Duration::from_secs(self.shutdown_grace_seconds),
             disk: self.disk.check()?,
+            sandbox: self.sandbox.check()?,
             lease: LeaseTerms::new(Duration::from_secs(self.lease_seconds)),
         })
     }

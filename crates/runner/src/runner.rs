@@ -20,7 +20,7 @@ use crate::limits::Limits;
 use crate::mask::Masker;
 use crate::record::{Answer, Spec};
 use crate::run::{Run, summary_of};
-use crate::sandbox::{Ground, Sandbox, WallSpec};
+use crate::sandbox::{Ground, Level, Sandbox, WallSpec};
 use crate::{Project, RunnerError};
 
 /// How long a supervisor may take to start the agent, on a machine with much else to do.
@@ -275,6 +275,13 @@ impl Runner {
                 .as_ref()
                 .and_then(|sandbox| WallSpec::new(sandbox, &request.ground)),
         }
+    }
+
+    /// Whether agents run behind a wall, where they see nothing of a mirror but what
+    /// [`RunRequest::ground`] names.
+    pub fn is_walled(&self) -> bool {
+        let sandbox = self.config.sandbox.as_ref();
+        sandbox.is_some_and(|sandbox| sandbox.level != Level::Off)
     }
 
     /// Finds out what has become of a run that this or an earlier server started.

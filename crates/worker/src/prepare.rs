@@ -4,7 +4,7 @@ use std::path::Path;
 
 use agent_domain::{Assignment, CommitId, Ending, Lease, Phase, Reason, unkillable};
 use agent_forge::ForgeError;
-use agent_git::{GitError, Layout};
+use agent_git::{GitError, Layout, Reach};
 use agent_runner::{CLAUDE_MD_MAX, Conventions, Ground, Project, RunRequest};
 
 use crate::attempt::{Attempt, Halt};
@@ -73,14 +73,17 @@ impl Attempt<'_> {
         self.facts.base_commit = Some(base.clone());
         self.facts.worktree_path = Some(cwd.clone());
         self.progress(Phase::Preparing).await?;
-        let made = self.parts.git.add_workspace(
-            &assignment.repo,
-            job,
-            &assignment.branch,
-            &base,
-            Layout::Linked,
-        );
-        made.await.map_err(|error| git_failed(&error))?;
+        let layout = if self.parts.runner.is_walled() {
+            Layout::Owned
+        } else {
+            Layout::Linked
+        };
+        let made =
+            self.parts
+                .git
+                .add_workspace(&assignment.repo, job, &assignment.branch, &base, layout);
+        let workspace = made.await.map_err(|error| git_failed(&error))?;
+        let Reach { writable, readable } = workspace.reach(layout);
         let project = self.project(&base).await?;
         self.unless_cancelled()?;
         // Recorded before the agent is started: from here on a restarted server looks for it.
@@ -98,7 +101,7 @@ impl Attempt<'_> {
             options: assignment.options.clone(),
             project,
             log: assignment.log.clone(),
-            ground: Ground::default(),
+            ground: Ground { writable, readable },
             secrets: Vec::new(),
         })
     }

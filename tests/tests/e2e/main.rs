@@ -15,6 +15,7 @@ mod leases;
 mod limits;
 mod once;
 mod recovery;
+mod sandbox;
 mod secrets;
 mod shutdown;
 mod specification;
