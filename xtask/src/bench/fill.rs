@@ -109,7 +109,7 @@ fn insert_job(job: &mut Statement<'_>, number: u32, id: &str, client: &str) -> R
 }
 
 /// A fixed id that looks random, so that the index on ids is as scattered as it really is.
-fn id(number: u64) -> String {
+pub(crate) fn id(number: u64) -> String {
     format!("{:016x}{:016x}", mix(number), mix(!number))
 }
 

@@ -1,11 +1,12 @@
-//! How fast it is: `bench job` and `bench api`.
+//! How fast it is: `bench job`, `bench api` and `bench boot`.
 //!
-//! Both start release builds in a directory of their own below the target directory, measure
+//! They start release builds in a directory of their own below the target directory, measure
 //! what a client sees, put it beside a floor measured in the same run, and print tables. They
 //! never fail because something is slow: the figures depend on the machine, the ratios less so.
 
 mod api;
 mod baseline;
+mod boot;
 mod course;
 mod fill;
 mod floor;
@@ -30,6 +31,8 @@ pub(crate) enum Bench {
     Job(job::JobBench),
     /// Requests per second and latencies, with few and with many jobs in the database.
     Api(api::ApiBench),
+    /// The time from a start until every job of a server that crashed is settled.
+    Boot(boot::BootBench),
 }
 
 /// Measures, and prints what came out.
@@ -40,6 +43,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Job(bench) => bench.run(),
         Bench::Api(bench) => bench.run(),
+        Bench::Boot(bench) => bench.run(),
     }
 }
 
