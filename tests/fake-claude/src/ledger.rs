@@ -13,9 +13,16 @@ use crate::clock;
 /// The server's mark of the attempt this run belongs to.
 const MARK: &str = "AGENT_SERVER_ATTEMPT";
 
-/// Notes that this run has begun, and whether another of the same name is alive; returns where a
-/// copy of everything it says is to be kept.
-pub(crate) fn begin(path: &Path, name: &str) -> io::Result<File> {
+/// Opens the file that gets a copy of everything this run says. To be done first: a run that is
+/// in the account has one.
+pub(crate) fn copy(path: &Path) -> io::Result<File> {
+    let own = own();
+    let copy = PathBuf::from(format!("{}.{}.{}", path.display(), own.0, own.1));
+    OpenOptions::new().create(true).append(true).open(copy)
+}
+
+/// Notes that this run has begun, and whether another of the same name is alive.
+pub(crate) fn begin(path: &Path, name: &str) -> io::Result<()> {
     note(path, "begin", name)?;
     // Read after writing: of two that begin at the same time at least one sees the other.
     let own = own();
@@ -28,8 +35,7 @@ pub(crate) fn begin(path: &Path, name: &str) -> io::Result<File> {
             note(path, "twice", name)?;
         }
     }
-    let copy = PathBuf::from(format!("{}.{}.{}", path.display(), own.0, own.1));
-    OpenOptions::new().create(true).append(true).open(copy)
+    Ok(())
 }
 
 /// Notes one fact.

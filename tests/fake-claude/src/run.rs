@@ -276,10 +276,7 @@ impl Run {
                 return Flow::Break(1);
             }
             Step::Stderr(text) => eprintln!("{text}"),
-            Step::Ledger { path, name } => match ledger::begin(Path::new(path), name) {
-                Ok(copy) => self.shared.lock().copy = Some(copy),
-                Err(error) => eprintln!("fake-claude: no ledger {path}: {error}"),
-            },
+            Step::Ledger { path, name } => self.open_account(Path::new(path), name),
             Step::Note { path, what, name } => {
                 if let Err(error) = ledger::note(Path::new(path), what, name) {
                     eprintln!("fake-claude: no ledger {path}: {error}");
@@ -307,6 +304,16 @@ impl Run {
             _ => return self.say(step),
         }
         Flow::Continue(())
+    }
+
+    fn open_account(&self, path: &Path, name: &str) {
+        let opened = ledger::copy(path).and_then(|copy| {
+            self.shared.lock().copy = Some(copy);
+            ledger::begin(path, name)
+        });
+        if let Err(error) = opened {
+            eprintln!("fake-claude: no ledger {}: {error}", path.display());
+        }
     }
 
     pub(crate) fn pace(&self) {

@@ -91,7 +91,7 @@ impl Kind {
         let ledger = ledger.display();
         let work = self.work(&format!("{ledger}.left"), name);
         format!(
-            "Do {name}.\n```fake\nledger {ledger} {name}\nprice {PRICE}\n{work}\nnote {ledger} good {name}\n```\n"
+            "Do {name}.\n```fake\nprice {PRICE}\nledger {ledger} {name}\n{work}\nnote {ledger} good {name}\n```\n"
         )
     }
 
