@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// Whether someone wants it to stop.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {

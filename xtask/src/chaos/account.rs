@@ -18,6 +18,7 @@ pub(super) enum Breach {
     ProcessLeft,
     WorktreeLeft,
     AttemptLeft,
+    GroupLeft,
     LogDiffers,
     RemoteDiffers,
     CostDiffers,
@@ -27,7 +28,7 @@ pub(super) enum Breach {
 
 impl Breach {
     /// All of them, as the report lists them.
-    pub(super) const ALL: [(Self, &'static str); 18] = [
+    pub(super) const ALL: [(Self, &'static str); 19] = [
         (Self::Lost, "lost: acknowledged, and unknown now"),
         (Self::Doubled, "doubled: more jobs than were asked for"),
         (Self::Stuck, "stuck: not ended though all is quiet"),
@@ -53,6 +54,7 @@ impl Breach {
         (Self::ProcessLeft, "process left"),
         (Self::WorktreeLeft, "worktree left"),
         (Self::AttemptLeft, "attempt directory left"),
+        (Self::GroupLeft, "control group left"),
         (Self::LogDiffers, "log differs from what the agent wrote"),
         (Self::RemoteDiffers, "remote is not what the job says"),
         (Self::CostDiffers, "cost is not the sum of its runs"),

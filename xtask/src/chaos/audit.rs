@@ -12,9 +12,10 @@ use serde_json::Value;
 
 use super::account::{Breach, Violation};
 use super::agents::{self, Run};
-use super::book::{Damage, Entry, Harm};
+use super::book::{Entry, Harm};
+use super::checks::{self, Case};
 use super::figures::Figures;
-use super::kinds::{FILE, PRICE};
+use super::kinds::FILE;
 use super::log;
 use super::world::{Owed, World};
 use super::{clients, story};
@@ -23,15 +24,6 @@ use super::{clients, story};
 const QUIET: Duration = Duration::from_secs(90);
 /// How long what ends by itself may take to be gone.
 const SOON: Duration = Duration::from_secs(15);
-
-/// What a job's check looks at.
-struct Case<'a> {
-    entry: &'a Entry,
-    id: &'a str,
-    job: &'a Value,
-    runs: Vec<&'a Run>,
-    damage: &'a Damage,
-}
 
 impl World {
     /// Lets everything run to quiet, and checks it.
@@ -44,6 +36,7 @@ impl World {
         );
         let began = Instant::now();
         let unfinished = self.wait_for_quiet();
+        self.interrupt.check()?;
         figures.time("end of the faults to quiet", began.elapsed());
         for job in unfinished {
             let id = job["id"].as_str().unwrap_or_default();
@@ -61,6 +54,9 @@ impl World {
         found.extend(self.collect_debts(Duration::ZERO));
         figures.checked("runs of agents", new_runs.len());
         self.time_recoveries(new_runs, figures);
+        for took in self.shared.book.take_settled() {
+            figures.time("server started to every job settled", took);
+        }
         self.runs_before = runs.len();
         if let Some(dir) = self.shared.ledger.parent() {
             forget_copies(dir, new_runs);
@@ -81,7 +77,8 @@ impl World {
             if !unfinished.is_empty() {
                 std::thread::sleep(Duration::from_millis(20));
             }
-            unfinished.is_empty()
+            // Whoever ends us may have ended the server, too.
+            unfinished.is_empty() || self.interrupt.came()
         });
         unfinished
     }
@@ -192,9 +189,9 @@ impl World {
         let raw = clients::client(&self.shared.url).get(&format!("/jobs/{}/log", case.id))?;
         let history = self.get(&format!("/jobs/{}/history", case.id))?;
         let mut wrong: Vec<(Breach, String)> = Vec::new();
-        wrong.extend(check_runs(case));
-        wrong.extend(check_history(&history));
-        wrong.extend(check_end(case));
+        wrong.extend(checks::runs(case));
+        wrong.extend(checks::history(&history));
+        wrong.extend(checks::end(case));
         wrong.extend(self.check_remote(case));
         let read = self.shared.book.read(case.id);
         figures.checked("bytes of logs", raw.body.len());
@@ -212,7 +209,7 @@ impl World {
         if !unaccounted {
             let compared = log::compare(&said, &case.runs, killed);
             wrong.extend(compared.err().map(|what| (Breach::LogDiffers, what)));
-            wrong.extend(check_cost(case, &said));
+            wrong.extend(checks::cost(case, &said));
         }
         if story::text(&raw.body).contains("Unfinished work stays in ") {
             self.kept
@@ -316,14 +313,18 @@ impl World {
         found
     }
 
-    /// Workspaces and directories of attempts that nobody needs any more.
+    /// Workspaces, directories of attempts and control groups that nobody needs any more.
     fn left_on_disk(&self) -> Vec<(Breach, PathBuf)> {
         let workspaces = self.server.workspaces().into_iter();
         let workspaces = workspaces.map(|path| (Breach::WorktreeLeft, path));
         let attempts = self.server.data_dir().join("attempts").read_dir();
         let attempts = attempts.into_iter().flatten().flatten();
         let attempts = attempts.map(|entry| (Breach::AttemptLeft, entry.path()));
-        let mut left: Vec<_> = workspaces.chain(attempts).collect();
+        let jobs = self.shared.book.entries();
+        let jobs: Vec<_> = jobs.into_iter().filter_map(|entry| entry.id).collect();
+        let groups = groups_of(&jobs).into_iter();
+        let groups = groups.map(|path| (Breach::GroupLeft, path));
+        let mut left: Vec<_> = workspaces.chain(attempts).chain(groups).collect();
         left.retain(|(_, path)| !self.kept.contains(path));
         left
     }
@@ -396,91 +397,24 @@ impl World {
     }
 }
 
-/// No two runs at once, none repeated that was not lost.
-fn check_runs(case: &Case<'_>) -> Option<(Breach, String)> {
-    if let Some(run) = case.runs.iter().find(|run| run.twice) {
-        return Some((Breach::TwiceAtOnce, format!("{run:?}")));
-    }
-    for pair in case.runs.windows(2) {
-        let (first, second) = (pair[0], pair[1]);
-        // A worker that cannot renew its lease, or store it, ends its agent by itself.
-        let lost = case.damage.supervisors.contains_key(&first.mark)
-            || case.damage.has(Harm::Disk)
-            || case.damage.has(Harm::Lease);
-        if first.mark == second.mark || !lost {
-            return Some((Breach::RunAgain, format!("{first:?}, then {second:?}")));
+/// Control groups that were made for runs of these jobs.
+fn groups_of(jobs: &[String]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut dirs = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(dir) = dirs.pop() {
+        for entry in dir.read_dir().into_iter().flatten().flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if jobs.iter().any(|job| name.contains(job)) {
+                found.push(entry.path());
+            } else {
+                dirs.push(entry.path());
+            }
         }
     }
-    None
-}
-
-/// A job ends once, and nothing happens to it after that.
-fn check_history(history: &Value) -> Option<(Breach, String)> {
-    let empty = Vec::new();
-    let rows = history["history"].as_array().unwrap_or(&empty);
-    let ended = |row: &Value| {
-        matches!(
-            row["status"].as_str(),
-            Some("completed" | "failed" | "cancelled")
-        )
-    };
-    let ends = rows.iter().filter(|row| ended(row)).count();
-    (ends != 1 || !rows.last().is_some_and(ended))
-        .then(|| (Breach::EndedTwice, history.to_string()))
-}
-
-/// It ended as its agent did, or as an attack explains.
-fn check_end(case: &Case<'_>) -> Option<(Breach, String)> {
-    let status = case.job["status"].as_str().unwrap_or_default();
-    let reason = case.job["reason"].as_str();
-    let damage = case.damage;
-    let of_job = |mark: &&String| mark.split('.').next() == Some(case.id);
-    let supervisors = damage.supervisors.keys().filter(of_job).count();
-    let explained = match (status, reason) {
-        end if end == case.entry.kind.end() => true,
-        ("cancelled", _) => case.entry.cancelled,
-        ("failed", Some("agent_failed")) => {
-            damage.agents.iter().any(|mark| of_job(&mark)) || damage.has(Harm::Disk)
-        }
-        ("failed", Some("lost" | "poison")) => supervisors >= 3 || damage.has(Harm::Disk),
-        ("failed", Some("git")) => {
-            damage.has(Harm::Git) || damage.has(Harm::Remote) || damage.has(Harm::Disk)
-        }
-        ("failed", Some("delivery")) => {
-            damage.has(Harm::GitHub) || damage.has(Harm::Git) || damage.has(Harm::Remote)
-        }
-        // An agent whose writes fail goes on without them.
-        ("failed", Some("spawn" | "disk_full")) | ("completed", None) => damage.has(Harm::Disk),
-        // Ended by its limit before the signal that was to end it, or the other way round.
-        ("failed", Some("timed_out" | "idle")) => case.entry.kind.limits().is_some(),
-        _ => false,
-    };
-    (!explained).then(|| {
-        let wanted = case.entry.kind.end();
-        (
-            Breach::WrongEnd,
-            format!("{status} {reason:?} instead of {wanted:?}: {}", case.job),
-        )
-    })
-}
-
-/// What the runs said they cost is what the job says.
-fn check_cost(case: &Case<'_>, said: &[Vec<u8>]) -> Option<(Breach, String)> {
-    let logged = log::results(said.iter().map(Vec::as_slice));
-    // What a disk refused to take the supervisor may have heard all the same.
-    let heard = if case.damage.has(Harm::Disk) {
-        case.runs.iter().map(|run| log::results_of(run)).sum()
-    } else {
-        logged
-    };
-    let shown = case.job["costUsd"].as_f64().unwrap_or_default();
-    // A sum of few powers of two is exact.
-    let fits = (logged.min(heard)..=logged.max(heard))
-        .any(|results| (shown - f64::from(results) * PRICE).abs() < f64::EPSILON);
-    (!fits).then(|| {
-        let what = format!("costUsd is {shown}, {logged} results at {PRICE} are in the log");
-        (Breach::CostDiffers, what)
-    })
+    found
 }
 
 fn forget_copies(dir: &std::path::Path, runs: &[Run]) {

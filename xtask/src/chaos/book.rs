@@ -82,6 +82,8 @@ struct Inner {
     bad_answers: Vec<String>,
     /// A call was cut.
     cut: bool,
+    /// How long starts of the server took until every job was settled.
+    settled: Vec<Duration>,
 }
 
 /// Shared by all clients and whoever makes the faults.
@@ -102,6 +104,7 @@ impl Book {
                 damage: Damage::default(),
                 bad_answers: Vec::new(),
                 cut: false,
+                settled: Vec::new(),
             }),
         }
     }
@@ -205,6 +208,16 @@ impl Book {
     /// Whether the call to be cut was reached.
     pub(super) fn was_cut(&self) -> bool {
         self.inner().cut
+    }
+
+    /// Notes how long a start of the server took until every job was settled.
+    pub(super) fn settled(&self, took: Duration) {
+        self.inner().settled.push(took);
+    }
+
+    /// Takes these times.
+    pub(super) fn take_settled(&self) -> Vec<Duration> {
+        std::mem::take(&mut self.inner().settled)
     }
 
     /// Notes harm.

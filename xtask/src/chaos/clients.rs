@@ -136,40 +136,55 @@ impl Clients<'_> {
     }
 
     fn retry(&self, number: usize) {
-        let Some(entry) = self.book.entry(number) else {
+        let (Some(entry), Some(job)) = (self.book.entry(number), self.jobs.get(number)) else {
             return;
         };
         let Some(id) = &entry.id else { return };
         self.book.with(number, |entry| entry.retries += 1);
-        let reply = self.post(&format!("/jobs/{id}/retry"), None, &json!({}));
-        let Ok(reply) = reply else {
-            let name = &entry.name;
-            return self
-                .book
-                .say(format!("{name}: retry of {id} without an answer"));
-        };
-        if reply.status != 201 {
-            if reply.status != 500 {
-                self.book.with(number, |entry| entry.retries -= 1);
-            }
-            if code(&reply) != "job_unfinished" && !is_later(&reply) {
-                self.refused(&format!("{}: retry", entry.name), &reply);
-            }
-            return;
+        let key = job
+            .keyed
+            .then(|| format!("retry-{}-{}", entry.name, entry.retries));
+        let path = format!("/jobs/{id}/retry");
+        let mut reply = self.post(&path, key.as_deref(), &json!({}));
+        let until = Instant::now() + PATIENCE;
+        // With a key it is safe to ask again.
+        while key.is_some() && reply.is_err() && Instant::now() < until {
+            std::thread::sleep(PAUSE);
+            reply = self.post(&path, key.as_deref(), &json!({}));
         }
+        match reply {
+            Ok(reply) if reply.status == 201 => self.repeated(&entry, &reply),
+            Ok(reply) => {
+                // After a failure inside the server nobody knows; any other answer changed nothing.
+                if reply.status != 500 {
+                    self.book.with(number, |entry| entry.retries -= 1);
+                }
+                if code(&reply) != "job_unfinished" && !is_later(&reply) {
+                    self.refused(&format!("{}: retry", entry.name), &reply);
+                }
+            }
+            Err(_) => {
+                let name = &entry.name;
+                self.book
+                    .say(format!("{name}: retry of {id} without an answer"));
+            }
+        }
+    }
+
+    fn repeated(&self, first: &Entry, reply: &Reply) {
         let made = reply.json();
         let text = |field: &str| made[field].as_str().map(str::to_owned);
-        let new = text("id");
+        let (id, new) = (first.id.clone().unwrap_or_default(), text("id"));
         let shown = new.clone().unwrap_or_default();
         self.book
-            .say(format!("{}: {id} repeated as {shown}", entry.name));
+            .say(format!("{}: {id} repeated as {shown}", first.name));
         self.book.add(Entry {
             id: new,
             branch: text("branchName").unwrap_or_default(),
             acknowledged: true,
             cancelled: false,
             retries: 0,
-            ..entry
+            ..first.clone()
         });
     }
 

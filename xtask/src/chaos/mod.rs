@@ -10,6 +10,7 @@ mod account;
 mod agents;
 mod audit;
 mod book;
+mod checks;
 mod clients;
 mod faults;
 mod figures;
@@ -80,9 +81,7 @@ pub(crate) fn run(options: &Chaos) -> Result<()> {
         let first = seed % options.stride + 1;
         println!("chaos: steps from {first} on, every {}", options.stride);
         let steps = (first, options.stride);
-        steps::run(steps, options.keep_going, &mut figures, || {
-            interrupt.check()
-        })
+        steps::run(steps, options.keep_going, &interrupt, &mut figures)
     } else {
         println!("chaos: {} cycles, seed {seed}", options.cycles);
         cycles(options, seed, &mut figures, &interrupt)
@@ -105,9 +104,8 @@ fn cycles(options: &Chaos, seed: u64, figures: &mut Figures, interrupt: &Interru
     let mut next = options.from;
     while next < last {
         let until = last.min(next + options.same_server);
-        let mut world = World::begin(options.keep_going)?;
+        let mut world = World::begin(options.keep_going, interrupt)?;
         while next < until {
-            interrupt.check()?;
             let began = Instant::now();
             let plan = Plan::new(seed, next, options.jobs);
             world

@@ -16,6 +16,7 @@ use super::kinds::Kind;
 use super::plan::{Act, PlannedJob};
 use super::world::World;
 use super::{account::Violation, world};
+use crate::interrupt::Interrupt;
 
 /// A life with fewer calls than this was not observed at all.
 const LEAST_CALLS: u64 = 50;
@@ -82,15 +83,14 @@ impl Cut {
 pub(super) fn run(
     (first, stride): (u64, u64),
     keep_going: bool,
+    interrupt: &Interrupt,
     figures: &mut Figures,
-    check: impl Fn() -> Result<()>,
 ) -> Result<()> {
     for life in LIVES {
         for (cut, label) in Cut::ALL {
-            let mut world = World::begin(keep_going)?;
+            let mut world = World::begin(keep_going, interrupt)?;
             let (mut at, mut number) = (first, 0);
             loop {
-                check()?;
                 number += 1;
                 let began = Instant::now();
                 if !world.cut(life, (cut, at), number, figures)? {

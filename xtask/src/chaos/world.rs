@@ -7,6 +7,7 @@ use std::sync::{Arc, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use agent_tests::client::JsonClient;
 use agent_tests::github::GitHub;
 use agent_tests::repo::BareRepo;
 use agent_tests::server::{Builder, Server};
@@ -21,6 +22,7 @@ use super::figures::Figures;
 use super::plan::{Plan, PlannedJob, REPOS, Turn};
 use super::receiver::{Receiver, SECRET};
 use super::story;
+use crate::interrupt::Interrupt;
 
 const TOKEN: &str = "ghp_of_the_chaos_run";
 const ORG: &str = "acme";
@@ -73,11 +75,12 @@ pub(super) struct World {
     pub(super) runs_before: usize,
     pub(super) owed: Vec<Owed>,
     keep_going: bool,
+    pub(super) interrupt: Interrupt,
 }
 
 impl World {
     /// Sets everything up and starts the server.
-    pub(super) fn begin(keep_going: bool) -> Result<Self> {
+    pub(super) fn begin(keep_going: bool, interrupt: &Interrupt) -> Result<Self> {
         let builder = Builder::new()?;
         let dir = builder.dir().to_owned();
         let shim = Shim::install(&dir.join("shim"))?;
@@ -128,6 +131,7 @@ impl World {
             runs_before: 0,
             owed: Vec::new(),
             keep_going,
+            interrupt: interrupt.clone(),
         })
     }
 
@@ -191,6 +195,7 @@ impl World {
             return Err(error);
         }
         figures.time("server started to listening", began.elapsed());
+        self.watch_settling(began);
         if let Ok(mut url) = self.shared.url.write() {
             self.server.url().clone_into(&mut url);
         }
@@ -198,6 +203,21 @@ impl World {
             .book
             .say(format!("server started as {:?}", self.server.pid()));
         Ok(())
+    }
+
+    /// Times how long a started server takes until it knows of every job it had begun.
+    fn watch_settling(&self, began: Instant) {
+        let shared = self.shared.clone();
+        let client = JsonClient::new(self.server.url(), None);
+        // Ends with the server, or soon.
+        thread::spawn(move || {
+            while let Ok(reply) = client.get("/readyz") {
+                if reply.json()["checks"]["settled"]["ok"] == true {
+                    return shared.book.settled(began.elapsed());
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
     }
 
     /// Ends the world; what is owed must come in now.

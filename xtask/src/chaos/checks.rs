@@ -1,0 +1,105 @@
+//! What is checked of one job without asking anybody.
+
+use serde_json::Value;
+
+use super::account::Breach;
+use super::agents::Run;
+use super::book::{Damage, Entry, Harm};
+use super::kinds::PRICE;
+use super::log;
+
+/// What a job's check looks at.
+pub(super) struct Case<'a> {
+    pub(super) entry: &'a Entry,
+    pub(super) id: &'a str,
+    pub(super) job: &'a Value,
+    pub(super) runs: Vec<&'a Run>,
+    pub(super) damage: &'a Damage,
+}
+
+/// No two runs at once, none repeated that was not lost.
+pub(super) fn runs(case: &Case<'_>) -> Option<(Breach, String)> {
+    if let Some(run) = case.runs.iter().find(|run| run.twice) {
+        return Some((Breach::TwiceAtOnce, format!("{run:?}")));
+    }
+    for pair in case.runs.windows(2) {
+        let (first, second) = (pair[0], pair[1]);
+        // A worker that cannot renew its lease, or store it, ends its agent by itself.
+        let lost = case.damage.supervisors.contains_key(&first.mark)
+            || case.damage.has(Harm::Disk)
+            || case.damage.has(Harm::Lease);
+        if first.mark == second.mark || !lost {
+            return Some((Breach::RunAgain, format!("{first:?}, then {second:?}")));
+        }
+    }
+    None
+}
+
+/// A job ends once, and nothing happens to it after that.
+pub(super) fn history(history: &Value) -> Option<(Breach, String)> {
+    let empty = Vec::new();
+    let rows = history["history"].as_array().unwrap_or(&empty);
+    let ended = |row: &Value| {
+        matches!(
+            row["status"].as_str(),
+            Some("completed" | "failed" | "cancelled")
+        )
+    };
+    let ends = rows.iter().filter(|row| ended(row)).count();
+    (ends != 1 || !rows.last().is_some_and(ended))
+        .then(|| (Breach::EndedTwice, history.to_string()))
+}
+
+/// It ended as its agent did, or as an attack explains.
+pub(super) fn end(case: &Case<'_>) -> Option<(Breach, String)> {
+    let status = case.job["status"].as_str().unwrap_or_default();
+    let reason = case.job["reason"].as_str();
+    let damage = case.damage;
+    let of_job = |mark: &&String| mark.split('.').next() == Some(case.id);
+    let supervisors = damage.supervisors.keys().filter(of_job).count();
+    let explained = match (status, reason) {
+        end if end == case.entry.kind.end() => true,
+        ("cancelled", _) => case.entry.cancelled,
+        ("failed", Some("agent_failed")) => {
+            damage.agents.iter().any(|mark| of_job(&mark)) || damage.has(Harm::Disk)
+        }
+        ("failed", Some("lost" | "poison")) => supervisors >= 3 || damage.has(Harm::Disk),
+        ("failed", Some("git")) => {
+            damage.has(Harm::Git) || damage.has(Harm::Remote) || damage.has(Harm::Disk)
+        }
+        ("failed", Some("delivery")) => {
+            damage.has(Harm::GitHub) || damage.has(Harm::Git) || damage.has(Harm::Remote)
+        }
+        // An agent whose writes fail goes on without them.
+        ("failed", Some("spawn" | "disk_full")) | ("completed", None) => damage.has(Harm::Disk),
+        // Ended by its limit before the signal that was to end it, or the other way round.
+        ("failed", Some("timed_out" | "idle")) => case.entry.kind.limits().is_some(),
+        _ => false,
+    };
+    (!explained).then(|| {
+        let wanted = case.entry.kind.end();
+        (
+            Breach::WrongEnd,
+            format!("{status} {reason:?} instead of {wanted:?}: {}", case.job),
+        )
+    })
+}
+
+/// What the runs said they cost is what the job says.
+pub(super) fn cost(case: &Case<'_>, said: &[Vec<u8>]) -> Option<(Breach, String)> {
+    let logged = log::results(said.iter().map(Vec::as_slice));
+    // What a disk refused to take the supervisor may have heard all the same.
+    let heard = if case.damage.has(Harm::Disk) {
+        case.runs.iter().map(|run| log::results_of(run)).sum()
+    } else {
+        logged
+    };
+    let shown = case.job["costUsd"].as_f64().unwrap_or_default();
+    // A sum of few powers of two is exact.
+    let fits = (logged.min(heard)..=logged.max(heard))
+        .any(|results| (shown - f64::from(results) * PRICE).abs() < f64::EPSILON);
+    (!fits).then(|| {
+        let what = format!("costUsd is {shown}, {logged} results at {PRICE} are in the log");
+        (Breach::CostDiffers, what)
+    })
+}
