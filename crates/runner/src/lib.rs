@@ -9,6 +9,7 @@ mod attempt;
 mod cgroup;
 mod child;
 mod command_line;
+mod cut;
 mod environment;
 mod error;
 mod event;

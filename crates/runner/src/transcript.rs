@@ -2,11 +2,14 @@
 
 use agent_domain::TranscriptReader;
 
+use crate::cut;
 use crate::event::Object;
 use crate::text;
 
 /// Longest one-line form of a tool call, in bytes.
 const CALL_MAX: usize = 200;
+/// Shortest line taken for an event that was too long for the log, in bytes.
+const CUT_MIN: usize = 64 * 1024;
 /// Lines and bytes shown of a tool's result.
 const RESULT_LINES: usize = 5;
 const RESULT_MAX: usize = 1000;
@@ -17,19 +20,32 @@ pub struct ClaudeTranscript;
 
 impl TranscriptReader for ClaudeTranscript {
     fn readable(&self, line: &str) -> Option<String> {
-        let event = Object::parse(line);
-        let kind = event.as_ref().and_then(|event| event.text("type"));
-        let (Some(event), Some(kind)) = (event, kind) else {
-            return Some(line.to_owned());
-        };
-        match kind.as_str() {
-            "assistant" => message(&event, assistant_block),
-            "user" => message(&event, user_block),
-            "system" => system(&event),
-            "result" => result(&event),
-            _ => None,
+        if let Ok(shown) = event(line) {
+            return shown;
         }
+        if line.len() < CUT_MIN || !line.starts_with('{') || Object::parse(line).is_some() {
+            return Some(line.to_owned());
+        }
+        let closed = cut::closed(line);
+        let shown = closed.as_deref().map_or(Err(NoEvent), event);
+        shown.unwrap_or_else(|NoEvent| Some(text::shortened(line, RESULT_MAX)))
     }
+}
+
+/// A line that is no event.
+struct NoEvent;
+
+/// The readable text of an event, which may be nothing.
+fn event(line: &str) -> Result<Option<String>, NoEvent> {
+    let event = Object::parse(line).ok_or(NoEvent)?;
+    let kind = event.text("type").ok_or(NoEvent)?;
+    Ok(match kind.as_str() {
+        "assistant" => message(&event, assistant_block),
+        "user" => message(&event, user_block),
+        "system" => system(&event),
+        "result" => result(&event),
+        _ => None,
+    })
 }
 
 fn message(event: &Object<'_>, block: fn(&Object<'_>) -> Option<String>) -> Option<String> {
@@ -125,6 +141,20 @@ mod tests {
 
     fn read(line: &str) -> Option<String> {
         ClaudeTranscript.readable(line)
+    }
+
+    #[test]
+    fn of_an_event_too_long_for_the_log_the_beginning_is_shown() {
+        let words = "word ".repeat(CUT_MIN);
+        let whole = format!(r#"{{"type":"result","subtype":"success","result":"{words}","n":1}}"#);
+        let cut = &whole[..whole.len() / 2];
+        let shown = read(cut).unwrap();
+        assert!(shown.starts_with("word word") && shown.len() > CUT_MIN);
+        assert!(!shown.contains("type"));
+        // Where what matters comes after the cut, there is only a glimpse.
+        let late = format!(r#"{{"filler":"{words}","type":"result","result":"x"}}"#);
+        let shown = read(&late[..CUT_MIN]).unwrap();
+        assert!(shown.starts_with(r#"{"filler""#) && shown.len() < 2 * RESULT_MAX);
     }
 
     const TABLE: &[(&str, Option<&str>)] = &[

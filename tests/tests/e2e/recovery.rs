@@ -229,7 +229,12 @@ fn a_log_is_complete_and_in_order_however_often_the_server_is_killed_while_it_is
         .get(&format!("/jobs/{id}/log"))
         .unwrap()
         .body;
-    assert_eq!(raw, std::fs::read(file).unwrap());
+    let content = std::fs::read(file).unwrap();
+    assert_eq!(raw, content);
+    let sealed = &scene.server.job(&id).unwrap()["logs"][0];
+    assert_eq!(sealed["bytes"], content.len());
+    let digits = hmac_sha256::Hash::hash(&content).map(|byte| format!("{byte:02x}"));
+    assert_eq!(sealed["sha256"], digits.concat());
 }
 
 #[test]

@@ -345,3 +345,118 @@ fn the_database_logs_and_attempts_are_for_the_servers_user_alone() {
     fs::write(go, "").unwrap();
     server.wait(&id).unwrap();
 }
+
+/// A canary in the forms that tools write it in.
+fn written_forms(canary: &str) -> Vec<String> {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    let once = serde_json::to_string(canary).unwrap();
+    let percent: Vec<String> = canary
+        .bytes()
+        .map(|byte| match byte {
+            byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect();
+    let hex: Vec<String> = canary.bytes().map(|byte| format!("{byte:02x}")).collect();
+    vec![
+        canary.to_owned(),
+        STANDARD.encode(canary),
+        URL_SAFE_NO_PAD.encode(canary),
+        // Without what stands before it.
+        STANDARD.encode(format!("x{canary}"))[4..].to_owned(),
+        STANDARD.encode(format!("xy{canary}"))[4..].to_owned(),
+        hex.concat(),
+        percent.concat(),
+        canary.replace(' ', "+"),
+        canary.replace(' ', "\\ "),
+        once[1..once.len() - 1].to_owned(),
+    ]
+}
+
+/// A script, kept away from the job and from what is searched, whose agent says every form in every
+/// way there is, and ends with one.
+fn talkative(dir: &Path, forms: &[String]) -> PathBuf {
+    let all = dir.join("all-forms");
+    fs::write(&all, forms.join("\n")).unwrap();
+    let mut script = String::from("init\n");
+    for form in forms {
+        let text = serde_json::to_string(form).unwrap();
+        let nested = serde_json::to_string(&json!({"output": {"json": text}})).unwrap();
+        let nested = serde_json::to_string(&nested).unwrap();
+        for line in [
+            format!("stderr {text}"),
+            format!("text {text}"),
+            format!("tool Bash {{\"command\":{text}}} {nested}"),
+            format!("raw {text}"),
+            "raw \"\\n\"".to_owned(),
+        ] {
+            script.push_str(&line);
+            script.push('\n');
+        }
+    }
+    script.push_str(&format!("shell cat {}\n", all.display()));
+    script.push_str(&format!("result execution_error {}\n", forms[0]));
+    script.push_str(&format!("raw the end is {}\n", forms[0]));
+    let path = dir.join("talkative-script");
+    fs::write(&path, script).unwrap();
+    path
+}
+
+#[test]
+fn whatever_form_an_agent_says_a_secret_in_it_reaches_no_file_no_answer_and_no_callback() {
+    let canaries = [SECRET, GITHUB, WEBHOOK, UNRELATED, KEY];
+    let forms: Vec<String> = canaries.iter().flat_map(|one| written_forms(one)).collect();
+    let builder = builder();
+    let repo = builder.repo("acme", "app").unwrap();
+    let script = talkative(builder.dir(), &forms);
+    let server = builder
+        .env("FAKE_CLAUDE_SCRIPT", script)
+        .env("AGENT_ENV", "FAKE_CLAUDE_SCRIPT")
+        .start()
+        .unwrap();
+    let receiver = Receiver::start().unwrap();
+    let job = json!({
+        "githubOrg": repo.org(), "githubRepo": repo.name(), "branchName": "fix/it",
+        "prompt": "Say what you know.", "osCallbackUrl": receiver.url(),
+    });
+    let id = server.submit(&job).unwrap();
+    let job = server.wait(&id).unwrap();
+    assert_eq!(job["status"], "failed", "{job:#}");
+    assert_eq!(job["error"], "[masked]", "{job:#}");
+    let got = receiver.wait_for(1, Duration::from_secs(30)).unwrap();
+    let log = server.log(&id).unwrap();
+    assert!(log.matches("[masked]").count() >= 4 * forms.len(), "{log}");
+    assert!(log.contains("stdout F the end is [masked]"), "{log}");
+
+    let raw = server
+        .client()
+        .get(&format!("/jobs/{id}?includeMessages=true&raw=true"));
+    let mut seen = vec![
+        ("the job".to_owned(), job.to_string().into_bytes()),
+        ("the log".to_owned(), log.into_bytes()),
+        (
+            "the messages".to_owned(),
+            server.messages(&id).unwrap().join("\n").into_bytes(),
+        ),
+        ("the raw messages".to_owned(), raw.unwrap().body),
+        ("the callback".to_owned(), got[0].body.clone()),
+        (
+            "the server's output".to_owned(),
+            server.output().into_bytes(),
+        ),
+    ];
+    for folder in ["agent-server", "repos", "worktrees"] {
+        for file in files(&server.home().join(folder)) {
+            let content = fs::read(&file).unwrap_or_default();
+            seen.push((file.display().to_string(), content));
+        }
+    }
+    assert!(seen.iter().any(|(name, _)| name.ends_with("agent.db")));
+    for (name, content) in &seen {
+        for form in &forms {
+            assert!(!contains(content, form), "{form} is in {name}");
+        }
+    }
+    nothing_is_left(&server).unwrap();
+}
