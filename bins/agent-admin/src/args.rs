@@ -162,6 +162,8 @@ pub(crate) enum JobsCommand {
     Retry {
         /// Id of the job
         job: String,
+        #[command(flatten)]
+        keys: Keys,
         /// Name for this retry: repeated under the same name it is done once [default: random]
         #[arg(long)]
         idempotency_key: Option<String>,
@@ -224,6 +226,8 @@ pub(crate) struct Submit {
     pub(crate) callback_url: Option<String>,
     #[command(flatten)]
     pub(crate) run: Run,
+    #[command(flatten)]
+    pub(crate) keys: Keys,
     /// Name for this submission: repeated under the same name it is done once [default: random]
     #[arg(long)]
     pub(crate) idempotency_key: Option<String>,
@@ -247,6 +251,25 @@ pub(crate) struct Run {
     /// Longest silence of the agent, in seconds
     #[arg(long)]
     pub(crate) idle_timeout: Option<u64>,
+}
+
+/// Files with keys of a job's own, which the server keeps in memory only: a command line can be
+/// seen by others.
+#[derive(Debug, Default, ClapArgs)]
+pub(crate) struct Keys {
+    /// File with an Anthropic API key for the agent, in place of the server's
+    #[arg(
+        long = "anthropic-api-key-file",
+        value_name = "FILE",
+        conflicts_with = "claude_code_oauth_token"
+    )]
+    pub(crate) anthropic_api_key: Option<PathBuf>,
+    /// File with an OAuth token for the agent, in place of the server's login
+    #[arg(long = "claude-code-oauth-token-file", value_name = "FILE")]
+    pub(crate) claude_code_oauth_token: Option<PathBuf>,
+    /// File with a token for fetching and pushing, in place of the server's
+    #[arg(long = "git-token-file", value_name = "FILE")]
+    pub(crate) git_token: Option<PathBuf>,
 }
 
 /// One of [`Run`], by the name of its option.

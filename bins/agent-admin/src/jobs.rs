@@ -1,6 +1,6 @@
 //! `agent-admin jobs`, but for submitting, waiting and logs.
 
-use agent_client::wire::{JobDetails, JobList};
+use agent_client::wire::{JobDetails, JobList, RetryJob};
 use agent_client::{Client, JobQuery};
 use agent_runner::ClaudeTranscript;
 
@@ -40,8 +40,12 @@ pub(crate) fn run(
         JobsCommand::Cancel { job, no_wait } => cancel(client, screen, &job, !no_wait),
         JobsCommand::Retry {
             job,
+            keys,
             idempotency_key,
-        } => retry(client, screen, &job, idempotency_key),
+        } => {
+            let secrets = submit::keys(&keys)?;
+            retry(client, screen, &job, &RetryJob { secrets }, idempotency_key)
+        }
         JobsCommand::Logs {
             job,
             follow,
@@ -124,6 +128,11 @@ fn show(screen: &mut Screen, job: JobDetails) -> Result<Exit, Failure> {
         ("turns", number(job.num_turns)),
         ("cost", job.cost_usd.map(|cost| format!("${cost:.4}"))),
         ("retry of", job.retry_of),
+        (
+            "own keys",
+            job.has_secrets
+                .then(|| "in the server's memory only".to_owned()),
+        ),
         ("prompt", Some(job.prompt)),
     ])?;
     Ok(Exit::Done)
@@ -146,9 +155,10 @@ fn retry(
     client: &Client,
     screen: &mut Screen,
     job: &str,
+    body: &RetryJob,
     key: Option<String>,
 ) -> Result<Exit, Failure> {
-    let retried = once::call(client, key, |client| client.retry(job))?;
+    let retried = once::call(client, key, |client| client.retry_with(job, body))?;
     if !screen.json(&retried)? {
         screen.record(&[
             ("id", Some(retried.id)),

@@ -1,12 +1,12 @@
 //! `agent-admin jobs submit`.
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use agent_client::Client;
-use agent_client::wire::CreateJob;
+use agent_client::wire::{CreateJob, JobSecrets};
 
-use crate::args::Submit;
+use crate::args::{Keys, Submit};
 use crate::clients;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -62,7 +62,24 @@ fn request(args: Submit) -> Result<CreateJob, Failure> {
         permission_mode: args.run.permission_mode,
         timeout_seconds: args.run.timeout,
         idle_timeout_seconds: args.run.idle_timeout,
+        secrets: keys(&args.keys)?,
     })
+}
+
+/// Reads the files with a job's own keys.
+pub(crate) fn keys(keys: &Keys) -> Result<Option<JobSecrets>, Failure> {
+    let read = |path: &Option<PathBuf>| path.as_deref().map(read_key).transpose();
+    let secrets = JobSecrets {
+        anthropic_api_key: read(&keys.anthropic_api_key)?,
+        claude_code_oauth_token: read(&keys.claude_code_oauth_token)?,
+        git_token: read(&keys.git_token)?,
+    };
+    Ok((secrets != JobSecrets::default()).then_some(secrets))
+}
+
+/// Without the line feed that most editors put at the end.
+fn read_key(path: &Path) -> Result<String, Failure> {
+    Ok(read_file(path)?.trim_end().to_owned())
 }
 
 fn read_file(path: &Path) -> Result<String, Failure> {

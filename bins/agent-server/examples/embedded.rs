@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_domain::{JobSpec, RepoSlug, RunOptions, WorkerId};
+use agent_domain::{JobSecrets, JobSpec, RepoSlug, RunOptions, SecretKinds, WorkerId};
 use agent_forge::{Forge, ForgeConfig};
 use agent_git::{Git, GitConfig};
 use agent_queue::{
@@ -46,9 +46,16 @@ async fn run_one_job() -> anyhow::Result<()> {
         os_feature_id: None,
         callback_url: None,
         options: RunOptions::default(),
+        secrets: SecretKinds::default(),
     };
     let target = Target::Repo(RepoSlug::new(org, repo)?);
-    let accepted = engine.submit(Submission { target, spec }).await?;
+    let accepted = engine
+        .submit(Submission {
+            target,
+            spec,
+            secrets: JobSecrets::default(),
+        })
+        .await?;
 
     let range = LogRange {
         follow: true,

@@ -21,6 +21,13 @@ pub(crate) struct JsonBody<T> {
     pub(crate) bytes: Bytes,
 }
 
+/// A body of the shape `T`, or none: then it is `T`'s default.
+pub(crate) struct MaybeBody<T> {
+    pub(crate) value: T,
+    /// As it came.
+    pub(crate) bytes: Bytes,
+}
+
 /// The absence of a body; `{}` counts as absent, any field in it does not.
 pub(crate) struct NoBody {
     /// As it came.
@@ -42,6 +49,27 @@ impl<T: DeserializeOwned> FromRequest for JsonBody<T> {
         Box::pin(async move {
             let bytes = read(payload, declared, checked?).await?;
             let value = parse(&bytes)?;
+            Ok(Self { value, bytes })
+        })
+    }
+}
+
+impl<T: DeserializeOwned + Default> FromRequest for MaybeBody<T> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (limits, headers) = (limits(request), check_headers(request));
+        let (declared, payload) = (declared_length(request), payload.take());
+        Box::pin(async move {
+            let bytes = read(payload, declared, limits?).await?;
+            let value = match bytes.trim_ascii() {
+                b"" | b"{}" => T::default(),
+                _ => {
+                    headers?;
+                    parse(&bytes)?
+                }
+            };
             Ok(Self { value, bytes })
         })
     }

@@ -10,10 +10,11 @@ use agent_domain::Answer;
 use agent_queue::CreatedClient;
 
 use crate::body::{JsonBody, NoBody};
+use crate::once::{self, Content};
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::state::ApiState;
-use crate::{map, once, parse, path};
+use crate::{map, parse, path};
 
 pub(crate) async fn list(
     state: Data<ApiState>,
@@ -41,7 +42,7 @@ pub(crate) async fn create(
     body: JsonBody<CreateClient>,
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
-    let once = once::asked(&request, &body.bytes, created)?;
+    let once = once::asked(&request, || Content::whole(&body.bytes), created)?;
     let new = parse::new_client(body.value)?;
     once::respond(state.engine.create_client_once(new, once).await?, created)
 }

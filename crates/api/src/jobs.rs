@@ -4,15 +4,16 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::web::{Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
-use agent_client::wire::{CreateJob, JobList};
+use agent_client::wire::{CreateJob, JobList, RetryJob};
 use agent_domain::Answer;
 use agent_queue::{Accepted, CancelOutcome};
 
-use crate::body::{JsonBody, NoBody};
+use crate::body::{JsonBody, MaybeBody, NoBody};
+use crate::once::{self, Content};
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::state::ApiState;
-use crate::{map, messages, once, parse, path};
+use crate::{map, messages, parse, path};
 
 pub(crate) async fn list(
     state: Data<ApiState>,
@@ -49,7 +50,16 @@ pub(crate) async fn create(
     body: JsonBody<CreateJob>,
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
-    let once = once::asked(&request, &body.bytes, created)?;
+    let content = || {
+        let job = &body.value;
+        Content::sealed(&body.bytes, job.secrets.as_ref(), &state.seal, |names| {
+            CreateJob {
+                secrets: Some(names),
+                ..job.clone()
+            }
+        })
+    };
+    let once = once::asked(&request, content, created)?;
     let submission = parse::submission(body.value)?;
     once::respond(state.engine.submit_once(submission, once).await?, created)
 }
@@ -65,7 +75,7 @@ pub(crate) async fn cancel(
 ) -> Result<HttpResponse, Problem> {
     let wait = Query::parse(request.query_string(), &["wait"])?.flag("wait", true)?;
     let id = path::job_id(&request)?;
-    let once = once::asked(&request, &body.bytes, cancelled)?;
+    let once = once::asked(&request, || Content::whole(&body.bytes), cancelled)?;
     once::respond(state.engine.cancel_once(id, wait, once).await?, cancelled)
 }
 
@@ -82,7 +92,7 @@ fn cancelled(outcome: &CancelOutcome) -> Answer {
 pub(crate) async fn retry(
     state: Data<ApiState>,
     request: HttpRequest,
-    body: NoBody,
+    body: MaybeBody<RetryJob>,
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
     let original = path::job_id(&request)?;
@@ -90,6 +100,14 @@ pub(crate) async fn retry(
         let body = map::job_retried(accepted, original.to_string());
         once::answer(StatusCode::CREATED, &body)
     };
-    let once = once::asked(&request, &body.bytes, retried)?;
-    once::respond(state.engine.retry_once(original, once).await?, retried)
+    let content = || {
+        let secrets = body.value.secrets.as_ref();
+        Content::sealed(&body.bytes, secrets, &state.seal, |names| RetryJob {
+            secrets: Some(names),
+        })
+    };
+    let once = once::asked(&request, content, retried)?;
+    let secrets = parse::secrets(body.value.secrets)?;
+    let reply = state.engine.retry_once(original, secrets, once).await?;
+    once::respond(reply, retried)
 }

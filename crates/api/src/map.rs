@@ -156,6 +156,7 @@ pub(crate) fn job_details(found: JobWithClient, seals: &[(u32, LogSeal)]) -> wir
         num_turns: facts.num_turns,
         cost_usd,
         retry_of: job.retry_of.map(|id| id.to_string()),
+        has_secrets: spec.secrets.any(),
         created_at: iso_millis(job.created_at),
         updated_at: iso_millis(job.updated_at),
         logs: seals.iter().map(sealed_log).collect(),

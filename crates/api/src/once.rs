@@ -6,8 +6,10 @@ use actix_web::http::header::{
 };
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
-use agent_domain::{Answer, IdempotencyKey, OnceRequest};
+use agent_client::wire::JobSecrets;
+use agent_domain::{Answer, IdempotencyKey, OnceRequest, Seal};
 use agent_queue::{Once, Reply};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -18,17 +20,87 @@ const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// On an answer that was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
+/// What a request asks for, as far as its body says so.
+pub(crate) struct Content {
+    /// Without the values of secrets.
+    body: Bytes,
+    seal: Option<Seal>,
+}
+
+/// A key in memory, under which the values of secrets are hashed.
+#[derive(Clone)]
+pub(crate) struct SealKey {
+    name: [u8; 16],
+    key: [[u8; 16]; 2],
+}
+
+impl SealKey {
+    /// Makes one from fresh bytes.
+    pub(crate) fn new(fresh: impl Fn() -> [u8; 16]) -> Self {
+        Self {
+            name: fresh(),
+            key: [fresh(), fresh()],
+        }
+    }
+
+    fn seal(&self, secrets: &JobSecrets) -> Option<Seal> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.key.as_flattened()).ok()?;
+        let values = [
+            &secrets.anthropic_api_key,
+            &secrets.claude_code_oauth_token,
+            &secrets.git_token,
+        ];
+        for value in values.into_iter().flatten() {
+            mac.update(&value.len().to_be_bytes());
+            mac.update(value.as_bytes());
+        }
+        Some(Seal {
+            key: self.name,
+            hash: mac.finalize().into_bytes().into(),
+        })
+    }
+}
+
+impl Content {
+    /// All of a body, which holds no secrets.
+    pub(crate) fn whole(body: &Bytes) -> Self {
+        Self {
+            body: body.clone(),
+            seal: None,
+        }
+    }
+
+    /// A body whose `secrets` are hashed apart under `key`; `public` is the body with their names
+    /// in their place.
+    pub(crate) fn sealed<T: Serialize>(
+        body: &Bytes,
+        secrets: Option<&JobSecrets>,
+        key: &SealKey,
+        public: impl FnOnce(JobSecrets) -> T,
+    ) -> Self {
+        let Some(secrets) = secrets else {
+            return Self::whole(body);
+        };
+        let public = serde_json::to_vec(&public(secrets.names_only()));
+        Self {
+            body: public.unwrap_or_default().into(),
+            seal: key.seal(secrets),
+        }
+    }
+}
+
 /// Reads the header of a request that asks for something new; `answer` puts what is done into
 /// the answer that is kept.
 pub(crate) fn asked<T>(
     request: &HttpRequest,
-    body: &Bytes,
+    content: impl FnOnce() -> Content,
     answer: impl Fn(&T) -> Answer + Send + Sync + 'static,
 ) -> Result<Option<Once<T>>, Problem> {
     let Some(key) = key(request.headers())? else {
         return Ok(None);
     };
     let kind = request.headers().get(CONTENT_TYPE);
+    let Content { body, seal } = content();
     let asked = OnceRequest {
         scope: digest(&[
             auth::CALLER.as_bytes(),
@@ -39,9 +111,9 @@ pub(crate) fn asked<T>(
         content: digest(&[
             request.query_string().as_bytes(),
             kind.map_or(&[], HeaderValue::as_bytes),
-            body,
+            &body,
         ]),
-        seal: None,
+        seal,
     };
     Ok(Some(Once::new(asked, answer)))
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use agent_client::wire::{self, CreateClient, CreateJob, Patch, UpdateClient};
 use agent_domain::{
-    BranchName, ClientChange, Edit, JobSpec, NewClient, PermissionMode, RepoSlug, RunOptions,
-    RunOptionsChange, Status, TextError, limits, one_line, prompt,
+    AgentKey, BranchName, ClientChange, Edit, JobSecrets, JobSpec, NewClient, PermissionMode,
+    RepoSlug, RunOptions, RunOptionsChange, Secret, Status, TextError, limits, one_line, prompt,
 };
 use agent_queue::{JobFilter, Submission, Target};
 
@@ -73,6 +73,7 @@ pub(crate) fn submission(body: CreateJob) -> Result<Submission, Problem> {
         .as_deref()
         .map(callback_url)
         .transpose()?;
+    let secrets = secrets(body.secrets)?;
     Ok(Submission {
         target,
         spec: JobSpec {
@@ -86,9 +87,37 @@ pub(crate) fn submission(body: CreateJob) -> Result<Submission, Problem> {
                 timeout_seconds: body.timeout_seconds,
                 idle_timeout_seconds: body.idle_timeout_seconds,
             })?,
+            secrets: secrets.kinds(),
             prompt: body.prompt.into(),
         },
+        secrets,
     })
+}
+
+/// Reads `secrets` of `POST /jobs` and `POST /jobs/:id/retry`.
+pub(crate) fn secrets(given: Option<wire::JobSecrets>) -> Result<JobSecrets, Problem> {
+    let given = given.unwrap_or_default();
+    let (key, token) = (given.anthropic_api_key, given.claude_code_oauth_token);
+    let agent = match (key, token) {
+        (None, None) => None,
+        (Some(key), None) => Some(AgentKey::ApiKey(secret("anthropicApiKey", key)?)),
+        (None, Some(token)) => Some(AgentKey::OauthToken(secret("claudeCodeOauthToken", token)?)),
+        (Some(_), Some(_)) => {
+            return Err(Problem::field(
+                "secrets",
+                "must have one of anthropicApiKey and claudeCodeOauthToken, not both",
+            ));
+        }
+    };
+    let git_token = given.git_token.map(|token| secret("gitToken", token));
+    Ok(JobSecrets {
+        agent,
+        git_token: git_token.transpose()?,
+    })
+}
+
+fn secret(name: &str, value: String) -> Result<Secret, Problem> {
+    Secret::checked(value).map_err(|error| Problem::field(&format!("secrets.{name}"), error))
 }
 
 /// Reads the query of `GET /jobs`.

@@ -8,6 +8,7 @@ use agent_queue::Engine;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::TokenDigest;
+use crate::once::SealKey;
 
 /// Bounds on what a caller may take of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +82,7 @@ impl fmt::Debug for ApiConfig {
 pub struct ApiState {
     pub(crate) engine: Engine,
     pub(crate) token: TokenDigest,
+    pub(crate) seal: SealKey,
     pub(crate) limits: Limits,
     pub(crate) stopping: CancellationToken,
 }
@@ -89,6 +91,7 @@ impl ApiState {
     /// Serves `engine` to whoever shows `secret` as a bearer token.
     pub fn new(engine: Engine, secret: &Secret, limits: Limits) -> Self {
         Self {
+            seal: SealKey::new(|| engine.fresh()),
             engine,
             token: TokenDigest::of(secret.expose()),
             limits,

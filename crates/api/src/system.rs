@@ -8,10 +8,11 @@ use agent_domain::Answer;
 use agent_queue::Synced;
 
 use crate::body::NoBody;
+use crate::once::{self, Content};
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::state::ApiState;
-use crate::{map, once, parse};
+use crate::{map, parse};
 
 pub(crate) async fn health(
     state: Data<ApiState>,
@@ -37,7 +38,7 @@ pub(crate) async fn sync(
     body: NoBody,
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
-    let once = once::asked(&request, &body.bytes, synced)?;
+    let once = once::asked(&request, || Content::whole(&body.bytes), synced)?;
     once::respond(state.engine.sync_once(once).await?, synced)
 }
 

@@ -191,8 +191,17 @@ impl Client {
 
     /// `POST /jobs/:id/retry`.
     pub fn retry(&self, id: &str) -> Result<wire::JobRetried, ClientError> {
+        self.retry_with(id, &wire::RetryJob::default())
+    }
+
+    /// `POST /jobs/:id/retry` of a job that brought keys of its own.
+    pub fn retry_with(
+        &self,
+        id: &str,
+        retry: &wire::RetryJob,
+    ) -> Result<wire::JobRetried, ClientError> {
         let path = format!("/jobs/{}/retry", checked(id)?);
-        self.send(Method::POST, &path, &[], NO_BODY, self.timeout)
+        self.send(Method::POST, &path, &[], Some(retry), self.timeout)
     }
 
     /// `GET /jobs/:id/history`.

@@ -10,7 +10,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{AgentHealth, BranchName, Class, Ending, Facts, JobId, Phase, RepoSlug, RunOptions};
+use crate::{
+    AgentHealth, BranchName, Class, Ending, Facts, JobId, JobSecrets, Phase, RepoSlug, RunOptions,
+    SecretKinds,
+};
 
 /// A future that can be stored and sent between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -134,6 +137,10 @@ pub struct Assignment {
     pub options: RunOptions,
     /// See [`crate::Client::trusted`].
     pub trusted: bool,
+    /// Which keys of its own the job brought.
+    pub brought: SecretKinds,
+    /// Those of them that are still in memory; used in place of the worker's.
+    pub secrets: JobSecrets,
     /// What earlier work on this attempt has found out. Of a new attempt: where the work of an
     /// earlier one was kept, and what workspace it may have left.
     pub facts: Facts,

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::{
-    BranchName, CallbackUrl, ClientId, Facts, Fence, JobId, LostRun, Reason, RunOptions, Timestamp,
-    WorkerId,
+    BranchName, CallbackUrl, ClientId, Facts, Fence, JobId, LostRun, Reason, RunOptions,
+    SecretKinds, Timestamp, WorkerId,
 };
 
 /// What a caller asked for; never changes once acknowledged.
@@ -24,6 +24,8 @@ pub struct JobSpec {
     pub callback_url: Option<CallbackUrl>,
     /// How the agent is to be run, as far as the job says.
     pub options: RunOptions,
+    /// Which keys of its own it brought.
+    pub secrets: SecretKinds,
 }
 
 /// One request and its present state.

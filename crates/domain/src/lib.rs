@@ -58,7 +58,7 @@ pub use outcome::{Ending, ResultSummary, RunEnd, RunSummary, Stop, judge, unkill
 pub use reason::{Reason, ReasonError};
 pub use repo::{RepoSlug, RepoSlugError};
 pub use retry::{Backoff, jittered};
-pub use secret::Secret;
+pub use secret::{AgentKey, JobSecrets, Secret, SecretError, SecretKinds};
 pub use text::{TextError, one_line, prompt};
 pub use time::{Clock, Timestamp, iso_millis};
-pub use transition::{Effect, Event, Refused, Transition, apply};
+pub use transition::{CREDENTIALS_LOST, Effect, Event, Refused, Transition, apply};

@@ -12,6 +12,8 @@ pub const URL_BYTES: usize = 2048;
 pub const BRANCH_BYTES: usize = 200;
 /// Longest `Idempotency-Key`, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES: usize = 255;
+/// Longest secret of a job's own, in bytes; an environment variable may have 128 KiB.
+pub const SECRET_BYTES: usize = 16 * 1024;
 /// Largest page of a list.
 pub const PAGE_MAX: u32 = 500;
 /// Page size where none is asked for.

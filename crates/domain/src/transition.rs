@@ -8,6 +8,10 @@ use crate::{
     Ending, Facts, Fence, Job, Phase, Reason, State, Status, Timestamp, WorkerId, iso_millis,
 };
 
+/// What there is to say of a job whose keys are gone.
+pub const CREDENTIALS_LOST: &str = "the keys given with the job were kept in memory only, and are \
+     gone with the server that had them: retry it with its secrets";
+
 /// Something that happened to a job.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -55,6 +59,8 @@ pub enum Event {
     },
     /// Someone wants it stopped.
     CancelRequested,
+    /// The keys of its own that it brought are gone, with the server that had them in memory.
+    CredentialsLost,
     /// The worker has ended the attempt.
     Finished {
         /// The worker's proof.
@@ -129,6 +135,7 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Transition, Refu
             facts,
         } => progressed(job, fence, phase, facts, now),
         Event::CancelRequested => cancel(job, now),
+        Event::CredentialsLost => credentials_lost(job, now),
         Event::Finished {
             fence,
             ending,
@@ -361,6 +368,20 @@ fn parked(job: &Job, until: Timestamp, reason: Reason, now: Timestamp) -> Transi
     next
 }
 
+/// Only a queued job fails by itself: an agent that runs has its keys already.
+fn credentials_lost(job: &Job, now: Timestamp) -> Result<Transition, Refused> {
+    let waits = matches!(job.state, State::Queued { .. });
+    if !waits || !job.spec.secrets.any() {
+        return Err(Refused::Unfit(job.state.status()));
+    }
+    let state = State::Failed {
+        at: now,
+        reason: Reason::CredentialsLost,
+        error: CREDENTIALS_LOST.to_owned(),
+    };
+    Ok(ended(job, state, now, "failed"))
+}
+
 fn cancelled(job: &Job, requested_at: Timestamp, now: Timestamp) -> Transition {
     let state = State::Cancelled {
         at: now,
@@ -418,7 +439,7 @@ fn step(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ClientId, JobId, JobSpec, RunOptions};
+    use crate::{ClientId, JobId, JobSpec, RunOptions, SecretKinds};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -435,6 +456,7 @@ mod tests {
                 os_feature_id: None,
                 callback_url: None,
                 options: RunOptions::default(),
+                secrets: SecretKinds::default(),
             },
             retry_of: None,
             version: 0,
@@ -798,6 +820,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_queued_job_whose_keys_are_gone_fails_and_calls_back() {
+        let mut job = queued();
+        let event = || Event::CredentialsLost;
+        let refused = apply(&job, event(), at(5));
+        assert_eq!(
+            refused,
+            Err(Refused::Unfit(Status::Queued)),
+            "it brought none"
+        );
+        job.spec.secrets.git = true;
+        let next = apply(&job, event(), at(5)).unwrap();
+        assert_eq!(next.job.state.reason(), Some(Reason::CredentialsLost));
+        assert!(next.effects.contains(&Effect::Callback));
+        let mut running = running();
+        running.spec.secrets.agent = true;
+        let refused = apply(&running, event(), at(15));
+        assert_eq!(refused, Err(Refused::Unfit(Status::Running)));
+        assert!(apply(&next.job, event(), at(6)).is_err());
     }
 
     #[test]

@@ -156,6 +156,19 @@ impl Engine {
         .await
     }
 
+    /// Applies to each job its event, all in one transaction; those it does not fit stay as they
+    /// are.
+    pub(crate) async fn change_all(
+        &self,
+        events: Vec<(JobId, Event)>,
+    ) -> Result<Vec<Job>, EngineError> {
+        let now = self.inner.clock.now();
+        self.change_each(events.into_iter(), Vec::new(), move |job, event| {
+            apply(job, event.clone(), now).ok()
+        })
+        .await
+    }
+
     /// Gives jobs back to the queue whose workers have fallen silent.
     pub(crate) async fn expire(&self, leases: Vec<Expired>) -> Result<(), EngineError> {
         if leases.is_empty() {
@@ -245,6 +258,7 @@ impl Engine {
 
     fn after(&self, job: &Job, effects: &[Effect]) {
         if job.state.ended_at().is_some() {
+            self.inner.vault.forget(job.id);
             let reason = job.state.reason().map(agent_domain::Reason::code);
             tracing::info!(job.id = %job.id, job.status = %job.state.status(), job.reason = reason, "job ended");
         }

@@ -300,6 +300,8 @@ impl Engine {
             os_feature_id: job.spec.os_feature_id,
             options: job.spec.options.or(&client.options),
             trusted: client.trusted,
+            brought: job.spec.secrets,
+            secrets: self.inner.vault.of(job.id),
             facts: job.facts,
             resume_from,
             log: self.log_path(job.id, job.attempt),

@@ -23,6 +23,7 @@ use crate::once::InFlight;
 use crate::readiness::Probe;
 use crate::retention::Retention;
 use crate::signals::Signals;
+use crate::vault::Vault;
 
 /// What the engine is told once.
 #[derive(Debug, Clone)]
@@ -116,6 +117,7 @@ pub(crate) struct Inner {
     pub(crate) probe: Probe,
     /// Requests with an idempotency key that are being done.
     pub(crate) once: InFlight,
+    pub(crate) vault: Vault,
     pub(crate) draining: AtomicBool,
     pub(crate) stop: CancellationToken,
     /// Background work of every kind; see [`Engine::spawn`].
@@ -163,6 +165,7 @@ impl Engine {
             stale_writes: AtomicU64::new(0),
             agent: Mutex::default(),
             once: InFlight::default(),
+            vault: Vault::default(),
             draining: AtomicBool::new(false),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -171,6 +174,10 @@ impl Engine {
         let engine = Self {
             inner: Arc::new(inner),
         };
+        if let Err(error) = engine.fail_without_keys().await {
+            // They fail when they are claimed.
+            tracing::error!(%error, "queued jobs whose keys are gone are not failed yet");
+        }
         crate::loops::spawn(&engine);
         Ok(engine)
     }

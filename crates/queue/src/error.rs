@@ -62,6 +62,9 @@ pub enum EngineError {
     /// Storage failed.
     #[error("Storage failed: {0}")]
     Storage(#[source] StoreError),
+    /// The job brought keys of its own, which are not kept.
+    #[error("The job brought its own {0}, which was not kept: give it in secrets again")]
+    SecretsRequired(&'static str),
     /// The key was used for another request.
     #[error("This Idempotency-Key was used for another request")]
     IdempotencyKeyReused,
@@ -89,7 +92,7 @@ impl EngineError {
             | Self::IdempotencyInFlight => Class::Conflict,
             Self::IdempotencyKeyReused => Class::Unprocessable,
             // The specification answers 400, not 409, when an ended job is cancelled.
-            Self::Field { .. } | Self::JobEnded(_) => Class::Invalid,
+            Self::Field { .. } | Self::JobEnded(_) | Self::SecretsRequired(_) => Class::Invalid,
             Self::Draining | Self::DiskLow(_) | Self::Contended | Self::Interrupted => {
                 Class::Unavailable
             }
@@ -116,6 +119,7 @@ impl EngineError {
             Self::Storage(error) if error.class() == Class::Unavailable => "storage_unavailable",
             Self::Storage(_) => "storage_failed",
             Self::Contended => "contended",
+            Self::SecretsRequired(_) => "secrets_required",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::IdempotencyInFlight => "idempotency_in_flight",
             Self::Interrupted => "interrupted",
@@ -127,6 +131,7 @@ impl EngineError {
         match self {
             Self::Field { field, .. } => Some(field),
             Self::BranchHeld { .. } | Self::BranchExists { .. } => Some("branchName"),
+            Self::SecretsRequired(_) => Some("secrets"),
             _ => None,
         }
     }

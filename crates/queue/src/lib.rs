@@ -26,6 +26,7 @@ mod seal;
 mod signals;
 mod submit;
 mod system;
+mod vault;
 mod views;
 
 pub use agent_storage::{

@@ -61,6 +61,11 @@ impl Engine {
         })
     }
 
+    /// Sixteen random bytes, by the source the engine was given.
+    pub fn fresh(&self) -> [u8; 16] {
+        self.inner.ids.fresh()
+    }
+
     /// The current time, by the clock the engine was given.
     pub fn now(&self) -> agent_domain::Timestamp {
         self.inner.clock.now()

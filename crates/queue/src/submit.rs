@@ -1,8 +1,8 @@
 //! Taking jobs in: new ones, and repeats of ended ones.
 
 use agent_domain::{
-    BranchName, Client, ClientId, Facts, Fence, Job, JobId, JobSpec, RepoSlug, RunOptions, State,
-    Timestamp,
+    BranchName, Client, ClientId, Facts, Fence, Job, JobId, JobSecrets, JobSpec, RepoSlug,
+    RunOptions, SecretKinds, State, Timestamp,
 };
 use agent_storage::{CreatedJob, NewJob, StoreError};
 
@@ -34,13 +34,16 @@ impl Engine {
 
     /// Takes the work of an ended job in again as a new job, on the same branch while that is
     /// free, else on `<branch>-retry-<n>`; at most once, like [`Engine::submit_once`].
+    ///
+    /// A job that brought keys of its own needs them again in `secrets`.
     pub async fn retry_once(
         &self,
         id: JobId,
+        secrets: JobSecrets,
         once: Option<Once<Accepted>>,
     ) -> Result<Reply<Accepted>, EngineError> {
         self.at_most_once(once, move |engine, begun| async move {
-            engine.take_in_again(id, begun).await
+            engine.take_in_again(id, secrets, begun).await
         })
         .await
     }
@@ -71,6 +74,7 @@ impl Engine {
             create_client: is_new.then(|| client.clone()),
             client: &client,
             spec: submission.spec,
+            secrets: submission.secrets,
             retry_of: None,
         };
         let accepted = self.store_job(new, begun).await?;
@@ -81,6 +85,7 @@ impl Engine {
     async fn take_in_again(
         &self,
         id: JobId,
+        secrets: JobSecrets,
         begun: Option<Begun<Accepted>>,
     ) -> Result<Accepted, EngineError> {
         self.admit()?;
@@ -94,6 +99,7 @@ impl Engine {
         if !status.is_terminal() {
             return Err(EngineError::JobUnfinished(status));
         }
+        check_secrets(found.job.spec.secrets, &secrets)?;
         let client = self.inner.store.client(found.client.id).await?;
         let client = client.ok_or(EngineError::ClientNotFound)?;
         let wanted = found.job.spec.branch.clone();
@@ -114,6 +120,7 @@ impl Engine {
                 client: &client,
                 create_client: None,
                 spec,
+                secrets: secrets.clone(),
                 retry_of: Some(id),
             };
             match self.store_job(new, begun.clone()).await {
@@ -185,12 +192,20 @@ impl Engine {
     ) -> Result<Accepted, EngineError> {
         let now = self.inner.clock.now();
         let branch = new.spec.branch.clone();
-        let job = self.fresh_job(new.client.id, new.spec, new.retry_of, now);
+        let spec = JobSpec {
+            secrets: new.secrets.kinds(),
+            ..new.spec
+        };
+        let job = self.fresh_job(new.client.id, spec, new.retry_of, now);
         let id = job.id;
         let engine = self.clone();
         // Not after the wait, where the caller may have hung up: a job that is stored must also be
-        // announced.
-        let announce = move || engine.inner.ready.notify_waiters();
+        // announced, and nobody can claim it before its keys are there.
+        let secrets = new.secrets;
+        let announce = move || {
+            engine.inner.vault.put(id, secrets);
+            engine.inner.ready.notify_waiters();
+        };
         let create_client = new.create_client;
         let new = NewJob { job, create_client };
         let accepted = {
@@ -257,7 +272,17 @@ struct Fresh<'a> {
     /// The same client, where there is none yet.
     create_client: Option<Client>,
     spec: JobSpec,
+    secrets: JobSecrets,
     retry_of: Option<JobId>,
+}
+
+/// A repeat is done with the same kinds of keys, or more.
+fn check_secrets(brought: SecretKinds, given: &JobSecrets) -> Result<(), EngineError> {
+    match brought.without(given.kinds()) {
+        SecretKinds { agent: true, .. } => Err(EngineError::SecretsRequired("key for the agent")),
+        SecretKinds { git: true, .. } => Err(EngineError::SecretsRequired("gitToken")),
+        SecretKinds { .. } => Ok(()),
+    }
 }
 
 /// The name without the suffix that an earlier retry gave it.

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use agent_domain::{
-    AgentHealth, BranchName, Client, ClientId, Job, JobId, JobSpec, LogStream, RepoSlug, Timestamp,
+    AgentHealth, BranchName, Client, ClientId, Job, JobId, JobSecrets, JobSpec, LogStream,
+    RepoSlug, Timestamp,
 };
 use agent_storage::ClientCounts;
 
@@ -56,8 +57,10 @@ pub enum Target {
 pub struct Submission {
     /// Whose repository.
     pub target: Target,
-    /// What to do.
+    /// What to do; [`JobSpec::secrets`] follows from `secrets`.
     pub spec: JobSpec,
+    /// Keys of its own, kept in memory only.
+    pub secrets: JobSecrets,
 }
 
 /// A job taken in: from now on it is not lost.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use agent_domain::PermissionMode;
+use agent_domain::{AgentKey, PermissionMode};
 
 /// Passed on when the server has them.
 const NAMES: &[&str] = &[
@@ -106,6 +106,33 @@ fn may_see(name: &OsString, extra: &[String]) -> bool {
         || extra.iter().any(|wanted| wanted == name)
 }
 
+/// How the server pays for its jobs: keys, and clouds that need others.
+const PAYMENT: &[&str] = &[
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_VERTEX",
+    "CLAUDE_CODE_USE_FOUNDRY",
+];
+
+/// Puts a job's own key in the place of whatever the server pays with. The CLI prefers some ways
+/// to others, so none of the server's may stay beside it.
+pub(crate) fn paid_with(
+    environment: Vec<(OsString, OsString)>,
+    key: Option<&AgentKey>,
+) -> Vec<(OsString, OsString)> {
+    let Some(key) = key else {
+        return environment;
+    };
+    let is_payment = |name: &OsString| PAYMENT.iter().any(|known| name == known);
+    let own = (key.variable().into(), key.secret().expose().into());
+    let others = environment
+        .into_iter()
+        .filter(|(name, _)| !is_payment(name));
+    others.chain([own]).collect()
+}
+
 /// As root, the CLI bypasses permissions only when it is told that it runs in a sandbox.
 pub(crate) fn sandbox_claim(mode: PermissionMode, is_root: bool) -> Option<(OsString, OsString)> {
     (is_root && mode == PermissionMode::BypassPermissions)
@@ -190,6 +217,26 @@ mod tests {
         ];
         assert!(seen(&names, &[]).is_empty());
         assert!(seen(&names, &names).is_empty());
+    }
+
+    #[test]
+    fn a_jobs_own_key_replaces_every_way_in_which_the_server_pays() {
+        let server: Vec<(OsString, OsString)> = PAYMENT
+            .iter()
+            .chain(&["ANTHROPIC_BASE_URL"])
+            .map(|name| ((*name).into(), "server".into()))
+            .collect();
+        let key = AgentKey::OauthToken(agent_domain::Secret::new("own"));
+        let seen = paid_with(server.clone(), Some(&key));
+        let expected = [
+            ("ANTHROPIC_BASE_URL", "server"),
+            ("CLAUDE_CODE_OAUTH_TOKEN", "own"),
+        ];
+        assert_eq!(
+            seen,
+            expected.map(|(name, value)| (name.into(), value.into()))
+        );
+        assert_eq!(paid_with(server.clone(), None), server);
     }
 
     #[test]

@@ -8,14 +8,14 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_domain::{JobId, RunEnd, RunOptions, RunSummary, Secret};
+use agent_domain::{AgentKey, JobId, RunEnd, RunOptions, RunSummary, Secret};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::attempt::{Attempt, Found, STDERR};
 use crate::command_line::command_line;
-use crate::environment::sandbox_claim;
+use crate::environment::{paid_with, sandbox_claim};
 use crate::limits::Limits;
 use crate::mask::Masker;
 use crate::record::{Answer, Spec};
@@ -136,6 +136,8 @@ pub struct RunRequest {
     pub ground: Ground,
     /// Masked like [`RunnerConfig::secrets`], in this run only.
     pub secrets: Vec<Secret>,
+    /// Takes the place of whatever the server pays with.
+    pub agent_key: Option<AgentKey>,
 }
 
 /// What has become of a run since another server started it.
@@ -251,7 +253,8 @@ impl Runner {
         let options = request.options.clone().or(&self.config.defaults);
         let mode = options.permission_mode.unwrap_or_default();
         let is_root = rustix::process::geteuid().is_root();
-        let mut environment = self.config.environment.clone();
+        let environment = self.config.environment.clone();
+        let mut environment = paid_with(environment, request.agent_key.as_ref());
         environment.extend(sandbox_claim(mode, is_root));
         let secrets = self.config.secrets.iter().chain(&request.secrets);
         Spec {

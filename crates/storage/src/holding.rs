@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use agent_domain::{Fence, Job, JobId, WorkerId};
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 use crate::rows::{self, Columns, job_columns};
 use crate::{Change, HeldJob, Store, StoreError, jobs, sql};
@@ -12,6 +12,10 @@ pub(crate) const HELD: &str = "
     SELECT id, worker, attempt, fence, phase, lease_until
     FROM jobs INDEXED BY jobs_status
     WHERE status = 'running' ORDER BY seq";
+
+pub(crate) const QUEUED_WITH_OWN_KEYS: &str = "
+    SELECT id FROM jobs INDEXED BY jobs_own_keys
+    WHERE status = 'queued' AND own_agent_key + own_git_token > 0 AND seq > 0 ORDER BY seq";
 
 pub(crate) const IN_BRIEF: &str = concat!(
     "SELECT ",
@@ -34,6 +38,16 @@ impl Store {
                     lease_until: columns.time()?,
                 })
             })
+        })
+        .await
+    }
+
+    /// Returns the queued jobs that brought keys of their own, in the order in which they were
+    /// accepted.
+    pub async fn queued_with_own_keys(&self) -> Result<Vec<JobId>, StoreError> {
+        self.read(|conn| {
+            let id = |row: &Row<'_>| Columns::of(row).parsed();
+            sql::all(conn, QUEUED_WITH_OWN_KEYS, [], id)
         })
         .await
     }

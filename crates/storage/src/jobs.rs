@@ -20,14 +20,15 @@ pub(crate) const INSERT: &str = "
         exit_code, pr_number, pr_url, files_changed, session_id, model, cli_version, num_turns,
         cost_usd, started_at, updated_at, worker, lost_runs, earlier_cost_usd,
         id, client_id, branch, title, os_feature_id, callback_url, wanted_model, permission_mode,
-        timeout_us, idle_timeout_us, retry_of, created_at)
+        timeout_us, idle_timeout_us, own_agent_key, own_git_token, retry_of, created_at)
     VALUES (?1, ?2, ?3, ?4,
         CASE WHEN ?5 THEN
             (SELECT coalesce(max(ready_seq), 1099511627776) + 1 FROM jobs INDEXED BY jobs_ready
              WHERE ready_seq > 0)
         END,
         ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24,
-        ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41, ?42)";
+        ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41, ?42,
+        ?43, ?44)";
 
 /// Values 1 to 30 are those of [`rows::changing`]. A job that was ready already keeps its place;
 /// one whose run was lost has had its turn and gets the first.

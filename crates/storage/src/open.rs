@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0005_earlier_cost.sql"),
     include_str!("../../../migrations/sqlite/0006_log_seals.sql"),
     include_str!("../../../migrations/sqlite/0007_retention.sql"),
+    include_str!("../../../migrations/sqlite/0008_job_secrets.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -40,6 +40,7 @@ const HOT: &[&str] = &[
     outbox::TRIES,
     retention::ENDED,
     retention::IS_THERE,
+    holding::QUEUED_WITH_OWN_KEYS,
     once::REMEMBER,
     once::FIND,
     once::FORGET,

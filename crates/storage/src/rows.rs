@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use agent_domain::{
     Client, Facts, Fence, Job, JobSpec, LostRun, Phase, PullRequest, Reason, RepoSlug, RunOptions,
-    State, Status, Timestamp, WorkerId,
+    SecretKinds, State, Status, Timestamp, WorkerId,
 };
 use rusqlite::Row;
 use rusqlite::types::{FromSql, ToSqlOutput, Value, ValueRef};
@@ -46,7 +46,8 @@ macro_rules! job_columns {
             "j.id, j.client_id, ",
             $prompt,
             ", j.branch, j.title, j.os_feature_id, j.callback_url, \
-             j.wanted_model, j.permission_mode, j.timeout_us, j.idle_timeout_us, j.retry_of, \
+             j.wanted_model, j.permission_mode, j.timeout_us, j.idle_timeout_us, \
+             j.own_agent_key, j.own_git_token, j.retry_of, \
              j.version, j.attempt, j.fence, j.worker, j.lost_runs, \
              j.status, j.not_before, j.reason, j.phase, j.lease_until, j.cancel_requested_at, \
              j.ended_at, j.error, \
@@ -208,6 +209,10 @@ pub(crate) fn job(columns: &mut Columns<'_, '_>) -> Result<Job, StoreError> {
             os_feature_id: columns.take()?,
             callback_url: columns.parsed_option()?,
             options: options(columns)?,
+            secrets: SecretKinds {
+                agent: columns.take()?,
+                git: columns.take()?,
+            },
         },
         retry_of: columns.parsed_option()?,
         version: columns.whole()?,
@@ -358,7 +363,7 @@ pub(crate) fn changing(job: &Job) -> Result<[Cell<'_>; CHANGING], StoreError> {
 }
 
 /// How many values [`fixed`] gives.
-pub(crate) const FIXED: usize = 12;
+pub(crate) const FIXED: usize = 14;
 
 /// The values of a job that never change, without the prompt, in the order of `jobs.rs`.
 pub(crate) fn fixed(job: &Job) -> [Cell<'_>; FIXED] {
@@ -375,6 +380,8 @@ pub(crate) fn fixed(job: &Job) -> [Cell<'_>; FIXED] {
         permission_mode,
         timeout,
         idle_timeout,
+        int(i64::from(spec.secrets.agent)),
+        int(i64::from(spec.secrets.git)),
         option(job.retry_of.as_ref(), owned),
         int(micros(job.created_at)),
     ]

@@ -6,7 +6,7 @@ use agent_domain::{
     Assignment, Directive, Ending, Facts, Lease, Phase, Report, RunEnd, RunSummary, judge,
     unkillable,
 };
-use agent_git::Workspace;
+use agent_git::{Git, Workspace};
 use agent_runner::{LostRun, Reconnected, Run, RunnerError};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::holds::Hold;
 use crate::journal::Journal;
 use crate::lease;
+use crate::prepare::git_failed;
 use crate::worker::WorkerParts;
 
 /// Pause before a supervisor that could not be reached is asked again.
@@ -58,7 +59,7 @@ pub(crate) async fn execute(parts: &WorkerParts, assignment: Assignment, hold: &
         &assignment,
         parts.clock.clone(),
         parts.coordinator.clone(),
-        parts.runner.masker(&[]),
+        parts.runner.masker(&assignment.secrets.all()),
     );
     let facts = assignment.facts.clone();
     let phase = assignment.resume_from.unwrap_or(Phase::Fetching);
@@ -273,6 +274,15 @@ impl Attempt<'_> {
         } = self.assignment;
         let base = self.facts.base_commit.as_ref()?;
         Some(self.parts.git.workspace(repo, lease.job, branch, base))
+    }
+
+    /// Speaks to the remote with the job's own token, where it brought one.
+    pub(crate) fn git(&self) -> Result<Git, Halt> {
+        let git = &self.parts.git;
+        match &self.assignment.secrets.git_token {
+            Some(token) => git.with_token(token).map_err(|error| git_failed(&error)),
+            None => Ok(git.clone()),
+        }
     }
 
     /// Tells the coordinator how far the attempt has come; durable when it returns.

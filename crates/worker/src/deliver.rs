@@ -10,7 +10,7 @@ use agent_git::GitError;
 
 use crate::attempt::{Attempt, Halt};
 use crate::patience::patiently;
-use crate::prepare::{forge_failed, git_failed};
+use crate::prepare::{credentials_lost, forge_failed, git_failed};
 
 impl Attempt<'_> {
     /// Commits, pushes, and opens the pull request where there is something to see.
@@ -80,11 +80,12 @@ impl Attempt<'_> {
 
     async fn push(&self, head: &CommitId) -> Result<(), Halt> {
         let assignment = self.assignment;
-        let push = || {
-            self.parts
-                .git
-                .push(&assignment.repo, head, &assignment.branch)
-        };
+        // The server's own token may be allowed what the job's was not.
+        if assignment.brought.git && assignment.secrets.git_token.is_none() {
+            return Err(credentials_lost());
+        }
+        let git = self.git()?;
+        let push = || git.push(&assignment.repo, head, &assignment.branch);
         let tell = |error: &GitError, wait: Duration| {
             self.journal.say(&format!(
                 "Push failed, next try in {} s: {error}",

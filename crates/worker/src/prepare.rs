@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use agent_domain::{Assignment, CommitId, Ending, Lease, Phase, Reason, unkillable};
+use agent_domain::{
+    Assignment, CREDENTIALS_LOST, CommitId, Ending, Lease, Phase, Reason, unkillable,
+};
 use agent_forge::ForgeError;
 use agent_git::{GitError, Layout, Reach};
 use agent_runner::{CLAUDE_MD_MAX, Conventions, Ground, Project, RunRequest};
@@ -45,6 +47,15 @@ pub(crate) fn git_failed(error: &GitError) -> Halt {
     .into()
 }
 
+/// Says how an attempt ends whose keys are gone.
+pub(crate) fn credentials_lost() -> Halt {
+    Ending::Failed {
+        reason: Reason::CredentialsLost,
+        error: CREDENTIALS_LOST.to_owned(),
+    }
+    .into()
+}
+
 /// Says how an attempt ends when the forge fails.
 pub(crate) fn forge_failed(error: &ForgeError) -> Halt {
     Ending::Failed {
@@ -61,6 +72,7 @@ impl Attempt<'_> {
     /// before it has cost anything.
     pub(crate) async fn prepare(&mut self) -> Result<RunRequest, Halt> {
         self.unless_cancelled()?;
+        self.has_its_keys()?;
         self.end_earlier().await?;
         let base = tokio::select! {
             () = self.cancellation() => return Err(Ending::Cancelled.into()),
@@ -102,7 +114,8 @@ impl Attempt<'_> {
             project,
             log: assignment.log.clone(),
             ground: Ground { writable, readable },
-            secrets: Vec::new(),
+            secrets: assignment.secrets.all(),
+            agent_key: assignment.secrets.agent.clone(),
         })
     }
 
@@ -163,6 +176,17 @@ impl Attempt<'_> {
         .into())
     }
 
+    /// An agent is not started, and nothing fetched, on the server's keys in place of the job's.
+    fn has_its_keys(&self) -> Result<(), Halt> {
+        let Assignment {
+            brought, secrets, ..
+        } = self.assignment;
+        if brought.without(secrets.kinds()).any() {
+            return Err(credentials_lost());
+        }
+        Ok(())
+    }
+
     async fn fetch(&self) -> Result<CommitId, Halt> {
         self.parts
             .forge
@@ -171,11 +195,8 @@ impl Attempt<'_> {
             .map_err(|error| forge_failed(&error))?;
         let assignment = self.assignment;
         self.journal.say(&format!("Fetching {}", assignment.repo));
-        let fetch = || {
-            self.parts
-                .git
-                .fetch_base(&assignment.repo, &assignment.default_branch)
-        };
+        let git = self.git()?;
+        let fetch = || git.fetch_base(&assignment.repo, &assignment.default_branch);
         let tell = |error: &GitError, wait: std::time::Duration| {
             self.journal.say(&format!(
                 "Fetch failed, next try in {} s: {error}",

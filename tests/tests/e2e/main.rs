@@ -14,6 +14,7 @@ mod jobs;
 mod leases;
 mod limits;
 mod once;
+mod own_keys;
 mod recovery;
 mod sandbox;
 mod secrets;

@@ -90,7 +90,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Everything the domain may depend on: no I/O, no runtime, no serialisation.
-const DOMAIN_NEEDS: &[&str] = &["jiff", "thiserror"];
+const DOMAIN_NEEDS: &[&str] = &["jiff", "thiserror", "zeroize"];
 
 /// Who may use `anyhow`; libraries have errors of their own.
 const ANYHOW: &[&str] = &[

@@ -7,6 +7,7 @@ mod once;
 mod pressure;
 mod probes;
 mod retention;
+mod secrets;
 mod shapes;
 mod stage;
 mod stopping;

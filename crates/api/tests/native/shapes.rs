@@ -325,8 +325,8 @@ fn queued(id: &str, client: &str) -> Value {
         "prNumber": null, "filesChanged": null, "reason": null, "phase": null, "attempt": 0,
         "notBefore": null, "cancelRequestedAt": null, "baseCommit": null, "headCommit": null,
         "savedRef": null, "sessionId": null, "model": "opus", "cliVersion": null,
-        "numTurns": null, "costUsd": null, "retryOf": null, "createdAt": NOW, "updatedAt": NOW,
-        "logs": [],
+        "numTurns": null, "costUsd": null, "retryOf": null, "hasSecrets": false,
+        "createdAt": NOW, "updatedAt": NOW, "logs": [],
     })
 }
 

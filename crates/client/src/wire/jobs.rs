@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::JobSecrets;
+
 /// Body of `POST /jobs`: `clientId`, or `githubOrg` and `githubRepo`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -40,6 +42,18 @@ pub struct CreateJob {
     /// Longest silence of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_timeout_seconds: Option<u64>,
+    /// Keys of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<JobSecrets>,
+}
+
+/// Body of `POST /jobs/:id/retry`; may be left out for a job that brought no keys of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RetryJob {
+    /// Keys of its own, at least of the kinds that the job brought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<JobSecrets>,
 }
 
 /// Answer to `POST /jobs`.
@@ -218,6 +232,9 @@ pub struct JobDetails {
     pub cost_usd: Option<f64>,
     /// The job this one repeats.
     pub retry_of: Option<String>,
+    /// Whether it brought keys of its own.
+    #[serde(default)]
+    pub has_secrets: bool,
     /// When it was taken in.
     pub created_at: String,
     /// When it last changed.

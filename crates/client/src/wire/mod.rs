@@ -7,6 +7,7 @@ mod clients;
 mod jobs;
 mod patch;
 mod problem;
+mod secrets;
 mod system;
 
 pub use clients::{
@@ -15,10 +16,11 @@ pub use clients::{
 };
 pub use jobs::{
     Cancelled, CreateJob, Delivery, DeliveryList, DeliveryTry, HistoryEntry, JobClient, JobCreated,
-    JobDetails, JobHistory, JobList, JobRetried, JobSummary, Message, SealedLog,
+    JobDetails, JobHistory, JobList, JobRetried, JobSummary, Message, RetryJob, SealedLog,
 };
 pub use patch::Patch;
 pub use problem::Problem;
+pub use secrets::JobSecrets;
 pub use system::{
     AgentHealth, Check, Health, QueueHealth, QueueView, QueuedJob, Readiness, RunningJob,
     SyncResult, SyncedRepo, VolumeHealth,

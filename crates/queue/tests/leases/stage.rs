@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use agent_domain::{
-    Assignment, BoxFuture, BranchName, Clock, Coordinator as _, Job, JobId, JobSpec, LeaseTerms,
-    MirrorError, Mirrors, RepoSlug, RunOptions, Status, Timestamp, TranscriptReader, WorkerId,
+    Assignment, BoxFuture, BranchName, Clock, Coordinator as _, Job, JobId, JobSecrets, JobSpec,
+    LeaseTerms, MirrorError, Mirrors, RepoSlug, RunOptions, SecretKinds, Status, Timestamp,
+    TranscriptReader, WorkerId,
 };
 use agent_queue::{Engine, EngineConfig, EngineParts, RandomIds, Submission, Target};
 use agent_storage::{Store, StoreConfig};
@@ -117,9 +118,15 @@ impl Stage {
             os_feature_id: None,
             callback_url: None,
             options: RunOptions::default(),
+            secrets: SecretKinds::default(),
         };
         let target = Target::Repo(RepoSlug::new("acme", "site").unwrap());
-        let submission = Submission { target, spec };
+        let secrets = JobSecrets::default();
+        let submission = Submission {
+            target,
+            spec,
+            secrets,
+        };
         self.engine.submit(submission).await.unwrap().id
     }
 

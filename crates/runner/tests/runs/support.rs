@@ -111,6 +111,7 @@ impl Place {
             log: self.log(),
             ground: Ground::default(),
             secrets: Vec::new(),
+            agent_key: None,
         }
     }
 

@@ -1,8 +1,8 @@
 //! Clients and jobs to test with, and what becomes of them.
 
 use agent_domain::{
-    Client, ClientId, Event, Facts, Fence, Job, JobId, JobSpec, RepoSlug, RunOptions, State,
-    Timestamp, WorkerId, apply,
+    Client, ClientId, Event, Facts, Fence, Job, JobId, JobSpec, RepoSlug, RunOptions, SecretKinds,
+    State, Timestamp, WorkerId, apply,
 };
 use agent_storage::Change;
 
@@ -40,6 +40,7 @@ pub(crate) fn job(number: u64, client: &Client) -> Job {
             os_feature_id: None,
             callback_url: None,
             options: RunOptions::default(),
+            secrets: SecretKinds::default(),
         },
         retry_of: None,
         version: 0,

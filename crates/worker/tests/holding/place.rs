@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use agent_domain::{
-    Assignment, Clock, Facts, Fence, Ids, JobId, Lease, LeaseTerms, RepoSlug, RunOptions,
-    Timestamp, WorkerId,
+    Assignment, Clock, Facts, Fence, Ids, JobId, JobSecrets, Lease, LeaseTerms, RepoSlug,
+    RunOptions, SecretKinds, Timestamp, WorkerId,
 };
 use agent_forge::Forge;
 use agent_git::{Git, GitConfig, Identity};
@@ -153,6 +153,8 @@ impl Place {
             os_feature_id: None,
             options: RunOptions::default(),
             trusted: true,
+            brought: SecretKinds::default(),
+            secrets: JobSecrets::default(),
             facts: Facts::default(),
             resume_from: None,
             log: self.path(&format!("logs/{job}/{attempt}.log")),

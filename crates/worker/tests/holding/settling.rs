@@ -42,6 +42,7 @@ async fn run_alone(place: &Place, number: u8) {
         log: place.path("logs/alone.log"),
         ground: Ground::default(),
         secrets: Vec::new(),
+        agent_key: None,
     };
     drop(place.runner.start(request).await.unwrap());
     let exit = place.attempt_dir(number, 1).join("exit.json");
