@@ -24,6 +24,7 @@ impl Git {
         message: &str,
     ) -> Result<CommitId, GitError> {
         stale::past(&self.scope_of(workspace), || async {
+            self.settle_workspace(workspace).await?;
             self.take_over(workspace, Broken::Refuse).await?;
             if self.has_changes(workspace).await? {
                 let links = gitlinks::of(workspace, workspace.admin().join("index")).await;

@@ -24,6 +24,7 @@ mod relic;
 mod remote;
 mod save;
 mod settings;
+mod settle;
 mod staged;
 mod stale;
 mod takeover;

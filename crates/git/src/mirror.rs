@@ -47,7 +47,7 @@ impl Git {
         let mirror = self.mirror_path(repo);
         let lock = self.lock(repo).await?;
         if is_complete(&mirror) {
-            self.settle_config(repo, &lock).await?;
+            self.settle(repo, &lock).await?;
             self.fetch(repo, &mirror, &lock).await
         } else {
             self.clone_mirror(repo, &lock).await
@@ -146,27 +146,6 @@ impl Git {
         .await
     }
 
-    /// Undoes what an agent has changed in the mirror's settings: they are shared by all jobs,
-    /// and git runs programs they name while it holds our credentials.
-    pub(crate) async fn settle_config(
-        &self,
-        repo: &RepoSlug,
-        lock: &Arc<RepoLock>,
-    ) -> Result<(), GitError> {
-        let path = self.mirror_path(repo).join("config");
-        let wanted = self.config_of(repo, "bare = true").await?;
-        blocking_under(Arc::clone(lock), move || {
-            if is_settled(&path, &wanted) {
-                return Ok(());
-            }
-            let fresh = path.with_extension("new");
-            fs::write(&fresh, wanted)
-                .and_then(|()| fs::rename(&fresh, &path))
-                .map_err(|source| GitError::io("write", &path, source))
-        })
-        .await
-    }
-
     /// The settings of a git directory of a repository: of its mirror, or of a workspace's own.
     pub(crate) async fn config_of(&self, repo: &RepoSlug, kind: &str) -> Result<String, GitError> {
         Ok(config_text(
@@ -175,21 +154,6 @@ impl Git {
             kind,
         ))
     }
-
-    /// As [`Git::settle_config`], taking the lock only if there is something to undo.
-    pub(crate) async fn ensure_settled(&self, repo: &RepoSlug) -> Result<(), GitError> {
-        let path = self.mirror_path(repo).join("config");
-        let wanted = self.config_of(repo, "bare = true").await?;
-        if blocking(move || Ok(is_settled(&path, &wanted))).await? {
-            return Ok(());
-        }
-        let lock = self.lock(repo).await?;
-        self.settle_config(repo, &lock).await
-    }
-}
-
-fn is_settled(config: &Path, wanted: &str) -> bool {
-    fs::read(config).is_ok_and(|found| found == wanted.as_bytes())
 }
 
 /// Runs something that blocks where it holds nobody up.

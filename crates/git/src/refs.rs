@@ -3,14 +3,13 @@
 //! Every function blocks; call them where blocking is allowed.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use agent_domain::{BranchName, CommitId};
 use gix::refs::transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog};
 use gix::refs::{FullName, Target};
 
-use crate::{GitError, verdict};
+use crate::{GitError, relic, verdict};
 
 /// The branches of the remote, as of the last fetch.
 pub(crate) const REMOTE: &str = "refs/remotes/origin/";
@@ -199,9 +198,7 @@ impl Refs {
 
     /// The HEAD of the workspace whose administrative directory is `admin`.
     pub(crate) fn head(&self, admin: &Path) -> Result<Head, GitError> {
-        let Ok(text) = fs::read_to_string(admin.join("HEAD")) else {
-            return Ok(Head::Broken);
-        };
+        let text = relic::text(&admin.join("HEAD"), 4096);
         let text = text.trim_end();
         if let Some(name) = text.strip_prefix("ref: ") {
             let name = name.trim();

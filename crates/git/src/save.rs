@@ -24,6 +24,7 @@ impl Git {
         job: JobId,
     ) -> Result<Option<String>, GitError> {
         stale::past(&self.scope_of(workspace), || async {
+            self.settle_workspace(workspace).await?;
             self.take_over(workspace, Broken::LeaveOut).await?;
             let head = self.last_known_commit(workspace).await?;
             let snapshot = match self.snapshot(workspace, &head, job).await {

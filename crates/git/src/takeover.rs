@@ -46,7 +46,7 @@ impl Git {
             return Ok(());
         }
         let lock = self.lock(workspace.repo()).await?;
-        self.settle_config(workspace.repo(), &lock).await?;
+        self.settle(workspace.repo(), &lock).await?;
         let owned = workspace.clone();
         let mut relic = blocking_under(Arc::clone(&lock), move || set_aside(&owned)).await?;
         if let Err(error) = self.import(workspace, &relic, &lock).await {

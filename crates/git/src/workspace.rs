@@ -93,6 +93,7 @@ impl Git {
         lock: Arc<RepoLock>,
         work: impl Fn(&Workspace) -> Result<(), GitError> + Clone + Send + 'static,
     ) -> Result<(), GitError> {
+        self.settle(workspace.repo(), &lock).await?;
         stale::past(&self.scope_of(workspace), || {
             let (workspace, lock) = (workspace.clone(), Arc::clone(&lock));
             let work = work.clone();

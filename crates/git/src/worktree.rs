@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use agent_domain::{BranchName, CommitId, JobId, RepoSlug};
 
 use crate::refs::{LOCAL, REMOTE, Refs};
+use crate::settle::COMMONDIR;
 use crate::stale::{Private, Scope};
-use crate::{Git, GitError, Layout, owned, takeover, trash};
+use crate::{Git, GitError, Layout, owned, relic, takeover, trash};
 
 /// Holds the full name of the branch made for the job.
 const BRANCH_FILE: &str = "agent-branch";
@@ -118,7 +119,7 @@ pub(crate) fn register(workspace: &Workspace, layout: Layout) -> Result<(), GitE
     for (name, content) in [
         ("locked", locked),
         (BRANCH_FILE, format!("{head}\n")),
-        ("commondir", "../..\n".into()),
+        ("commondir", COMMONDIR.into()),
         ("HEAD", format!("ref: {head}\n")),
     ] {
         fs::write(admin.join(name), content).map_err(failed)?;
@@ -157,8 +158,7 @@ pub(crate) fn write_head(workspace: &Workspace, text: &str) -> Result<(), GitErr
 pub(crate) fn unregister(workspace: &Workspace) -> Result<(), GitError> {
     let admin = workspace.admin();
     let branch = workspace.branch.full_ref();
-    let made_for_it =
-        fs::read_to_string(admin.join(BRANCH_FILE)).is_ok_and(|owned| owned.trim_end() == branch);
+    let made_for_it = relic::text(&admin.join(BRANCH_FILE), 4096).trim_end() == branch;
     if made_for_it && !others(workspace).any(|other| other.holds(&branch)) {
         Refs::open(workspace.mirror())?.delete(&branch)?;
     }
@@ -205,6 +205,10 @@ fn sweep(workspace: &Workspace) -> Result<(), GitError> {
             set_aside(&refs, &name, &commit)?;
         }
     }
+    // A later agent's git would show it another history.
+    for name in refs.targets("refs/replace/")?.keys() {
+        refs.delete(name)?;
+    }
     Ok(())
 }
 
@@ -232,7 +236,7 @@ impl Other {
     /// Whether the branch was made for it, or is checked out in it.
     fn holds(&self, full_ref: &str) -> bool {
         let says = |file: &str, start: &str| {
-            let text = fs::read_to_string(self.0.join(file)).unwrap_or_default();
+            let text = relic::text(&self.0.join(file), 4096);
             text.trim_end().strip_prefix(start) == Some(full_ref)
         };
         says(BRANCH_FILE, "") || says("HEAD", "ref: ")

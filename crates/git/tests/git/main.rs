@@ -8,6 +8,7 @@
 mod bed;
 mod commits;
 mod committed;
+mod hostile;
 mod http;
 mod http_backend;
 mod mirrors;
