@@ -47,6 +47,9 @@ pub(crate) enum Command {
     /// Jobs
     #[command(subcommand)]
     Jobs(JobsCommand),
+    /// Callbacks of jobs
+    #[command(subcommand)]
+    Callbacks(CallbacksCommand),
     /// Show what runs and what waits
     Queue {
         /// Show at most so many waiting jobs
@@ -189,6 +192,22 @@ pub(crate) enum JobsCommand {
         /// Give up after so many seconds
         #[arg(long, value_parser = seconds)]
         timeout: Option<Duration>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CallbacksCommand {
+    /// List a job's callbacks and how they stand
+    List {
+        /// Id of the job
+        job: String,
+    },
+    /// Send a job's callback once more, under its old id
+    Redeliver {
+        /// Id of the job
+        job: String,
+        /// Id of the callback
+        delivery: String,
     },
 }
 

@@ -1,6 +1,7 @@
 //! `agent-admin`: the command line for a running agent-server, over its HTTP API.
 
 mod args;
+mod callbacks;
 mod clients;
 mod exit;
 mod failure;
@@ -45,6 +46,7 @@ fn run(args: Args, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Clients(command) => clients::run(&client, screen, command),
         Command::Repos(command) => system::repos(&client, screen, command),
         Command::Jobs(command) => jobs::run(&client, screen, command),
+        Command::Callbacks(command) => callbacks::run(&client, screen, command),
         Command::Queue { limit } => system::queue(&client, screen, limit),
         Command::Health => system::health(&client, screen),
     }

@@ -1,9 +1,13 @@
 //! `/jobs/:id/history` and `/jobs/:id/deliveries`.
 
-use actix_web::HttpRequest;
+use actix_web::http::StatusCode;
 use actix_web::web::{Data, Json};
-use agent_client::wire::{DeliveryList, JobHistory};
+use actix_web::{HttpRequest, HttpResponse};
+use agent_client::wire::{DeliveryList, JobHistory, Redelivered};
+use agent_domain::{Timestamp, iso_millis};
 
+use crate::body::NoBody;
+use crate::once::{self, Content};
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::state::ApiState;
@@ -29,4 +33,23 @@ pub(crate) async fn deliveries(
     Ok(Json(DeliveryList {
         deliveries: deliveries.into_iter().map(map::delivery).collect(),
     }))
+}
+
+pub(crate) async fn redeliver(
+    state: Data<ApiState>,
+    request: HttpRequest,
+    body: NoBody,
+) -> Result<HttpResponse, Problem> {
+    Query::parse(request.query_string(), &[])?;
+    let (job, id) = (path::job_id(&request)?, path::delivery_id(&request)?);
+    let due = move |at: &Timestamp| {
+        let body = Redelivered {
+            id: id.to_string(),
+            state: "pending".to_owned(),
+            due_at: iso_millis(*at),
+        };
+        once::answer(StatusCode::ACCEPTED, &body)
+    };
+    let once = once::asked(&request, || Content::whole(&body.bytes), due)?;
+    once::respond(state.engine.redeliver_once(job, id, once).await?, due)
 }

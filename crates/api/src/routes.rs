@@ -62,6 +62,10 @@ fn routes(cfg: &mut ServiceConfig) {
     .service(resource("/jobs/{id}/log", "GET").route(web::get().to(log::get)))
     .service(resource("/jobs/{id}/history", "GET").route(web::get().to(history::changes)))
     .service(resource("/jobs/{id}/deliveries", "GET").route(web::get().to(history::deliveries)))
+    .service(
+        resource("/jobs/{id}/deliveries/{delivery}/redeliver", "POST")
+            .route(web::post().to(history::redeliver)),
+    )
     .service(resource("/health", "GET").route(web::get().to(system::health)))
     .service(resource("/queue", "GET").route(web::get().to(system::queue)))
     .service(resource("/sync", "POST").route(web::post().to(system::sync)));

@@ -214,6 +214,13 @@ impl Client {
         self.get(&format!("/jobs/{}/deliveries", checked(id)?), &[])
     }
 
+    /// `POST /jobs/:id/deliveries/:deliveryId/redeliver`.
+    pub fn redeliver(&self, id: &str, delivery: &str) -> Result<wire::Redelivered, ClientError> {
+        let (id, delivery) = (checked(id)?, checked(delivery)?);
+        let path = format!("/jobs/{id}/deliveries/{delivery}/redeliver");
+        self.send(Method::POST, &path, &[], NO_BODY, self.timeout)
+    }
+
     /// `GET /jobs/:id/log`: the raw log from `offset` on; with `follow`, until the job has ended.
     pub fn log(&self, id: &str, offset: u64, follow: bool) -> Result<LogReader, ClientError> {
         let mut query = flag("follow", follow);

@@ -11,6 +11,9 @@ pub enum EngineError {
     /// No such job.
     #[error("Job not found")]
     JobNotFound,
+    /// The job has no such delivery.
+    #[error("Delivery not found")]
+    DeliveryNotFound,
     /// No such client.
     #[error("Client not found")]
     ClientNotFound,
@@ -83,7 +86,7 @@ impl EngineError {
     /// What kind of error this is.
     pub fn class(&self) -> Class {
         match self {
-            Self::JobNotFound | Self::ClientNotFound => Class::NotFound,
+            Self::JobNotFound | Self::ClientNotFound | Self::DeliveryNotFound => Class::NotFound,
             Self::ClientExists(_)
             | Self::ClientBusy
             | Self::BranchHeld { .. }
@@ -106,6 +109,7 @@ impl EngineError {
         match self {
             Self::JobNotFound => "job_not_found",
             Self::ClientNotFound => "client_not_found",
+            Self::DeliveryNotFound => "delivery_not_found",
             Self::ClientExists(_) => "client_exists",
             Self::ClientBusy => "client_busy",
             Self::BranchHeld { .. } | Self::BranchExists { .. } => "branch_exists",

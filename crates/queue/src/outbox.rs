@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use agent_domain::{CALLBACK_SCHEDULE, DeliveryId, Timestamp, jittered};
+use agent_domain::{CALLBACK_SCHEDULE, DeliveryId, JobId, Timestamp, jittered};
 use agent_storage::{DeliveryState, DeliveryTry, DueDelivery};
 use agent_webhook::{Attempt, Post, Verdict};
 use tokio::sync::Semaphore;
@@ -15,11 +15,35 @@ use tokio::time::Instant;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::once::{Once, Reply};
 
 /// Callbacks under way at the same time.
 const SENDING_MAX: usize = 16;
 /// Longest sleep before looking again, should a wake-up be lost or the clock be set.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+impl Engine {
+    /// Sends a job's callback once more, under its old id and with a schedule begun anew; returns
+    /// when it became due. At most once, like [`Engine::submit_once`].
+    pub async fn redeliver_once(
+        &self,
+        job: JobId,
+        id: DeliveryId,
+        once: Option<Once<Timestamp>>,
+    ) -> Result<Reply<Timestamp>, EngineError> {
+        self.at_most_once(once, move |engine, begun| async move {
+            let now = engine.inner.clock.now();
+            let once = begun.map(|begun| begun.answered(&now, now));
+            if engine.inner.store.redeliver(job, id, now, once).await? {
+                engine.inner.outbox.notify_one();
+                return Ok(now);
+            }
+            engine.job(job).await?;
+            Err(EngineError::DeliveryNotFound)
+        })
+        .await
+    }
+}
 
 /// What is being sent right now, so that a look at the outbox does not send it twice.
 #[derive(Default)]

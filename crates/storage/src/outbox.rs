@@ -5,7 +5,8 @@ use rusqlite::{Connection, Row, params};
 
 use crate::rows::{Columns, int, micros, option, owned, text, whole};
 use crate::{
-    DeliveryLog, DeliveryState, DeliveryTry, DueDelivery, NewDelivery, Store, StoreError, sql,
+    DeliveryLog, DeliveryState, DeliveryTry, DueDelivery, NewDelivery, NewOnce, Store, StoreError,
+    once, sql,
 };
 
 pub(crate) const INSERT: &str = "
@@ -28,8 +29,8 @@ pub(crate) const INSERT_TRY: &str = "
 pub(crate) const AFTER_TRY: &str =
     "UPDATE deliveries SET state = ?2, due_at = ?3, tries = tries + 1 WHERE id = ?1";
 
-pub(crate) const AGAIN: &str =
-    "UPDATE deliveries SET state = 'pending', due_at = ?2, tries = 0 WHERE id = ?1";
+pub(crate) const AGAIN: &str = "UPDATE deliveries SET state = 'pending', due_at = ?2, tries = 0
+     WHERE id = ?1 AND job_seq = (SELECT seq FROM jobs WHERE id = ?3)";
 
 pub(crate) const OF_JOB: &str = "
     SELECT d.seq, d.id, d.url, d.state, d.due_at, d.created_at
@@ -98,12 +99,22 @@ impl Store {
             .await
     }
 
-    /// Makes a delivery due now and begins its schedule anew, however it stands; its past tries
-    /// stay in the log. Returns whether there is such a delivery.
-    pub async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<bool, StoreError> {
+    /// Makes a job's delivery due now and begins its schedule anew, however it stands; its past
+    /// tries stay in the log. Remembers `once` with it. Returns whether there is such a delivery.
+    pub async fn redeliver(
+        &self,
+        job: JobId,
+        id: DeliveryId,
+        now: Timestamp,
+        once: Option<NewOnce>,
+    ) -> Result<bool, StoreError> {
         self.write(move |conn| {
-            let again = sql::run(conn, AGAIN, params![id.to_string(), micros(now)])?;
-            Ok(again == 1)
+            let params = params![id.to_string(), micros(now), job.to_string()];
+            let again = sql::run(conn, AGAIN, params)? == 1;
+            if let Some(once) = once.filter(|_| again) {
+                once::remember(conn, &once)?;
+            }
+            Ok(again)
         })
         .await
     }

@@ -18,16 +18,21 @@ pub enum SigningKeyError {
     /// No bytes: anyone could sign with it.
     #[error("must not be empty")]
     Empty,
+    /// Begins as a key in base64 does, and is none: whoever wrote it meant other bytes than its own.
+    #[error("begins with whsec_, but what follows is not padded base64")]
+    Base64,
 }
 
 impl SigningKey {
-    /// Reads a configured secret: `whsec_` and padded base64 stand for the decoded bytes; any other
-    /// value, also one that only looks like it, stands for its own bytes.
+    /// Reads a configured secret: `whsec_` and padded base64 stand for the decoded bytes; a value
+    /// without that prefix stands for its own bytes.
     pub fn parse(secret: &str) -> Result<Self, SigningKeyError> {
-        let decoded = secret
-            .strip_prefix(PREFIX)
-            .and_then(|encoded| STANDARD.decode(encoded).ok());
-        let bytes = decoded.unwrap_or_else(|| secret.as_bytes().to_vec());
+        let bytes = match secret.strip_prefix(PREFIX) {
+            Some(encoded) => STANDARD
+                .decode(encoded)
+                .map_err(|_| SigningKeyError::Base64)?,
+            None => secret.as_bytes().to_vec(),
+        };
         if bytes.is_empty() {
             return Err(SigningKeyError::Empty);
         }
@@ -59,8 +64,8 @@ mod tests {
         assert_eq!(bytes("hello"), b"hello");
         assert_eq!(bytes("aGVsbG8="), b"aGVsbG8=");
         assert_eq!(bytes(" hello\n"), b" hello\n");
-        for looks_like_it in ["whsec_aGVsbG8", "whsec_not base64", "whsec_a-_b", "whsec_é"] {
-            assert_eq!(bytes(looks_like_it), looks_like_it.as_bytes());
+        for broken in ["whsec_aGVsbG8", "whsec_not base64", "whsec_a-_b", "whsec_é"] {
+            assert_eq!(SigningKey::parse(broken), Err(SigningKeyError::Base64));
         }
     }
 

@@ -69,12 +69,12 @@ mod tests {
             "v1,VM2iYmdxTT9N5i5Hm6toqwo5KWUg2Sm4In/+VvQNWiU=",
         ),
         (
-            "whsec_not base64",
+            "whsec-not base64",
             "id",
             -1,
             "{\"a\":\"\u{e9}\\n\"}",
-            "sha256=63dbd9df05f961cf5ece9ce3fbe9cc922c0c3cfdfe2d1a5b8e8e92ee571d7638",
-            "v1,nv2n4Qpn5fXqRLmhqskaNOfDXOPy9APs/Dq+9IGbylE=",
+            "sha256=51e7ce0c15ad65f953aee6622776ed6c590dfa472a1150e1df0090338e26d158",
+            "v1,NSGAu/83MQCB72Gc3g4XD2UgXjmNVuM9Cv/06t5VeM8=",
         ),
         (
             // Longer than a block of SHA-256, so HMAC hashes it first.

@@ -282,3 +282,24 @@ async fn a_repeated_cancellation_is_the_first_one_again_and_kills_nothing() {
     next.close().await;
     stage.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callback_is_sent_once_more_under_its_old_id() {
+    let stage = Stage::new().await;
+    let mut job: Value = serde_json::from_str(&body("a")).expect("JSON");
+    job["osCallbackUrl"] = json!("http://nobody.invalid/");
+    let id = id_of(&stage.send("POST", "/jobs", &job.to_string()).await);
+    stage.send("POST", &format!("/jobs/{id}/cancel"), "").await;
+    let path = format!("/jobs/{id}/deliveries");
+    let delivery = stage.get(&path).await["deliveries"][0]["id"].clone();
+    let path = format!("{path}/{}/redeliver", delivery.as_str().expect("an id"));
+    let first = post(&stage, &path, "k", "").await;
+    assert_eq!((first.status, &first.json()["id"]), (202, &delivery));
+    assert_replayed(&first, &post(&stage, &path, "k", "").await);
+    let other = stage.job("b").await;
+    let foreign = stage.send("POST", &path.replace(&id, &other), "").await;
+    assert_refused(&foreign, 404, "delivery_not_found");
+    let nobody = stage.send("POST", &path.replace(&id, "x"), "").await;
+    assert_refused(&nobody, 404, "job_not_found");
+    stage.close().await;
+}

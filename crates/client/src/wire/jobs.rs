@@ -320,6 +320,18 @@ pub struct Delivery {
     pub tries: Vec<DeliveryTry>,
 }
 
+/// Answer to `POST /jobs/:id/deliveries/:deliveryId/redeliver`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Redelivered {
+    /// The `webhook-id`: the same as before.
+    pub id: String,
+    /// Always `pending`.
+    pub state: String,
+    /// When it became due.
+    pub due_at: String,
+}
+
 /// One try of a callback.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

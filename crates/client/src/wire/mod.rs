@@ -16,7 +16,8 @@ pub use clients::{
 };
 pub use jobs::{
     Cancelled, CreateJob, Delivery, DeliveryList, DeliveryTry, HistoryEntry, JobClient, JobCreated,
-    JobDetails, JobHistory, JobList, JobRetried, JobSummary, Message, RetryJob, SealedLog,
+    JobDetails, JobHistory, JobList, JobRetried, JobSummary, Message, Redelivered, RetryJob,
+    SealedLog,
 };
 pub use patch::Patch;
 pub use problem::Problem;

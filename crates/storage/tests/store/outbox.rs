@@ -129,10 +129,20 @@ async fn a_delivery_can_be_begun_anew() {
         .await;
     assert_eq!(given_up, Ok(true));
     assert_eq!(due(&store, 99, 10, &[]).await, []);
-    assert_eq!(store.redeliver(id(1), at(60)).await, Ok(true));
+    assert_eq!(
+        store
+            .redeliver(job(1, &client(1)).id, id(1), at(60), None)
+            .await,
+        Ok(true)
+    );
     let found = store.due_deliveries(at(60), 10, &[]).await.unwrap();
     assert_eq!((found[0].id, found[0].tries), (id(1), 0));
     let log = store.deliveries_of(job(1, &client(1)).id).await.unwrap();
     assert_eq!(log[0].tries.len(), 1, "what was tried stays in the log");
-    assert_eq!(store.redeliver(id(9), at(60)).await, Ok(false));
+    assert_eq!(
+        store
+            .redeliver(job(1, &client(1)).id, id(9), at(60), None)
+            .await,
+        Ok(false)
+    );
 }
