@@ -102,6 +102,11 @@ impl Builder {
         self
     }
 
+    /// The environment that the server is to be started in.
+    pub fn variables(&self) -> &[(OsString, OsString)] {
+        &self.env
+    }
+
     /// The temporary directory.
     pub fn dir(&self) -> &Path {
         self.dir.path()

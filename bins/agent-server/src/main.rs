@@ -4,6 +4,7 @@
 //! them in order. Everything it does is done by a library.
 
 mod disk;
+mod doctor;
 mod environment;
 mod preflight;
 mod sandbox;
@@ -42,6 +43,13 @@ struct Cli {
 enum Command {
     /// Serve the API and run jobs (the default).
     Serve,
+    /// Say what works on this machine, and how to get the rest; exits with 1 when something is
+    /// missing without which the server does not start or jobs fail.
+    Doctor {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Own one run of the agent; started by the server itself.
     #[command(hide = true)]
     Supervise {
@@ -64,6 +72,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Supervise { .. }) => agent_runner::supervise(Arc::new(SystemClock)),
+        Some(Command::Doctor { json }) => doctor::run(cli.settings, json),
         Some(Command::Inside) => agent_runner::inside(),
         Some(Command::Serve) | None => match serve::run(cli.settings) {
             Ok(()) => ExitCode::SUCCESS,

@@ -107,7 +107,7 @@ pub(crate) async fn warn_of_programs(claude: PathBuf, runner: &Runner, forge: &F
 }
 
 /// Finds a program as the system would.
-fn find(program: &Path) -> Option<PathBuf> {
+pub(crate) fn find(program: &Path) -> Option<PathBuf> {
     if program.components().count() > 1 {
         return program.is_file().then(|| program.to_path_buf());
     }

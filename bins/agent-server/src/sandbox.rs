@@ -144,7 +144,7 @@ pub(crate) async fn choose(
 }
 
 /// A directory that exists only while a wall is tried.
-fn try_folder(config: &Config) -> PathBuf {
+pub(crate) fn try_folder(config: &Config) -> PathBuf {
     let name = format!("sandbox-{}", std::process::id());
     let parent = config.data_dir.ancestors().find(|path| path.is_dir());
     parent.unwrap_or(Path::new("/tmp")).join(name)

@@ -9,7 +9,8 @@ use agent_forge::{Forge, ForgeConfig};
 use agent_git::{Git, GitConfig};
 use agent_queue::{DiskConfig, Engine, EngineConfig, EngineParts, RandomIds, SystemClock};
 use agent_runner::{
-    ClaudeTranscript, Ladder, LogLimits, Masker, Program, Runner, RunnerConfig, agent_environment,
+    ClaudeTranscript, Ladder, Level, LogLimits, Masker, Program, Runner, RunnerConfig,
+    agent_environment,
 };
 use agent_storage::{Store, StoreConfig};
 use agent_webhook::{Sender, SenderConfig};
@@ -164,7 +165,7 @@ impl Parts {
             engine: Engine::start(engine).await?,
             git,
             forge: Arc::new(forge(config)),
-            runner: Arc::new(runner(config).await?),
+            runner: Arc::new(walled_runner(config).await?),
         })
     }
 
@@ -188,7 +189,7 @@ impl Parts {
     }
 }
 
-fn disk(config: &Config) -> DiskConfig {
+pub(crate) fn disk(config: &Config) -> DiskConfig {
     let mut volumes = vec![
         ("data", config.data_dir.clone()),
         ("repositories", config.repos_dir.clone()),
@@ -221,7 +222,7 @@ fn is_github(config: &Config) -> bool {
     agent_forge::is_github(&config.remote_base, config.github_api_url.is_some())
 }
 
-fn forge(config: &Config) -> Forge {
+pub(crate) fn forge(config: &Config) -> Forge {
     Forge::new(ForgeConfig {
         is_github: is_github(config),
         api_url: config.github_api_url.clone(),
@@ -231,11 +232,18 @@ fn forge(config: &Config) -> Forge {
     })
 }
 
-async fn runner(config: &Config) -> anyhow::Result<Runner> {
-    let own = std::env::current_exe().context("cannot find this program's own file")?;
+/// The runner with the wall that stands around agents.
+async fn walled_runner(config: &Config) -> anyhow::Result<Runner> {
     let environment = agent_environment(std::env::vars_os(), &config.agent_env);
     let choice = sandbox::choose(config, &environment).await?;
     preflight::warn_of_sandbox(&choice);
+    runner(config, choice.level)
+}
+
+/// The runner with a wall of that level.
+pub(crate) fn runner(config: &Config, level: Level) -> anyhow::Result<Runner> {
+    let own = std::env::current_exe().context("cannot find this program's own file")?;
+    let environment = agent_environment(std::env::vars_os(), &config.agent_env);
     Ok(Runner::new(RunnerConfig {
         claude: config.claude.clone(),
         supervisor: Program {
@@ -248,7 +256,7 @@ async fn runner(config: &Config) -> anyhow::Result<Runner> {
         ladder: Ladder::default(),
         limits: config.run_limits,
         control_groups: true,
-        sandbox: Some(sandbox::at(config, choice.level)?),
+        sandbox: Some(sandbox::at(config, level)?),
         secrets: config.secrets.clone(),
         log_limits: LogLimits::default(),
     }))

@@ -169,6 +169,15 @@ impl Settings {
         Secrets::collect(secrets, addresses, environment)
     }
 
+    /// These settings with an API secret, and whether they had one themselves.
+    pub(crate) fn with_secret_or(mut self, placeholder: &str) -> (Self, bool) {
+        let has_one = !self.agent_api_secret.is_empty();
+        if !has_one {
+            placeholder.clone_into(&mut self.agent_api_secret);
+        }
+        (self, has_one)
+    }
+
     /// Checks everything; the error names the setting and says what to do.
     pub(crate) fn check(self) -> anyhow::Result<Config> {
         let secrets = self.secrets().all();

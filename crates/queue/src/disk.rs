@@ -29,6 +29,13 @@ pub struct DiskConfig {
     pub reserve: u64,
 }
 
+impl DiskConfig {
+    /// Every volume as it is now.
+    pub fn look(&self) -> Vec<DiskVolume> {
+        look(self, &[])
+    }
+}
+
 /// Why no new work is taken: a volume that is short of room, or cannot be looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskShortage {

@@ -7,7 +7,7 @@ use agent_tests::job::nothing_is_left;
 use agent_tests::messages_api::MessagesApi;
 use agent_tests::process::{belonging_to, wait_until};
 use agent_tests::repo::BareRepo;
-use agent_tests::server::{Builder, Server};
+use agent_tests::server::{Builder, Server, program};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -275,4 +275,77 @@ fn an_isolated_agent_reaches_the_models_api_and_nothing_else_of_the_machine() {
     assert_eq!(own, "403", "{codes}");
     let log = server.log(done["id"].as_str().unwrap()).unwrap();
     assert!(log.contains("the sandbox refused 127.0.0.1:"), "{log}");
+}
+
+/// Asks the doctor in a server's environment, without any other settings.
+fn doctor(builder: &Builder, more: &[(&str, &str)], args: &[&str]) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(program("agent-server").unwrap());
+    command.arg("doctor").args(args).env_clear();
+    command.envs(builder.variables().iter().cloned());
+    command.envs(more.iter().copied());
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    (output.status.code(), text)
+}
+
+#[test]
+fn the_doctor_says_what_works_and_how_to_get_the_rest_and_leaves_nothing() {
+    let builder = Builder::new().unwrap().without("SANDBOX");
+    let (code, text) = doctor(&builder, &[], &["--json"]);
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &report["ok"]), (Some(0), &json!(true)), "{report:#}");
+    let found = |name: &str, text: &str| {
+        let checks = report["checks"].as_array().unwrap();
+        checks
+            .iter()
+            .any(|check| check["name"] == name && check["found"].as_str().unwrap().contains(text))
+    };
+    for (name, text) in [
+        ("git", "/git"),
+        ("claude", "logged in"),
+        ("sandbox", "isolated can be had"),
+        ("sandbox", "workspace is used"),
+        ("directory", "DATA_DIR"),
+        ("disk", "MiB free"),
+        ("processes", "limits are kept"),
+    ] {
+        assert!(found(name, text), "{name}: {text}: {report:#}");
+    }
+    assert_eq!(fs::read_dir(builder.dir().join("home")).unwrap().count(), 0);
+
+    let (code, text) = doctor(
+        &builder,
+        &[("AGENT_API_SECRET", ""), ("CLAUDE_BIN", "/nowhere/claude")],
+        &[],
+    );
+    assert_eq!(code, Some(1), "{text}");
+    for line in [
+        "AGENT_API_SECRET is not set",
+        "-> export AGENT_API_SECRET=",
+        "/nowhere/claude is not installed",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    assert!(!text.contains(agent_tests::server::SECRET));
+
+    let (code, text) = doctor(
+        &builder,
+        &[("SANDBOX", "workspace"), ("PATH", "/nowhere")],
+        &[],
+    );
+    assert_eq!(code, Some(1), "{text}");
+    for line in [
+        "bwrap is not installed",
+        "jobs are refused",
+        "install bubblewrap",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+
+    let (code, text) = doctor(&builder, &[("SANDBOX", "high")], &[]);
+    assert_eq!(code, Some(1));
+    assert!(
+        text.contains("SANDBOX") && text.contains("workspace"),
+        "{text}"
+    );
 }
