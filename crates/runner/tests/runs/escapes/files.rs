@@ -34,9 +34,6 @@ fn reading(arena: &Arena) -> Vec<Attempt> {
             "read through the root of another process",
             format!("for root in /proc/[0-9]*/root; do grep -q {CANARY} \"$root{shown}\" && exit 0; done; exit 1"),
         ),
-        attempt("find it anywhere", format!("timeout 15 grep -rqsF {CANARY} /home /root /srv /mnt /tmp /var /run '{}'", arena.base().display()))
-            .shows(|_| false)
-            .harmful(),
         attempt("list the server's directories", format!("ls -A '{0}/data' '{0}/repos' '{0}/worktrees' | grep -q '[a-z]$'", arena.srv().display())),
         attempt("read the host's /tmp", reads(&arena.in_tmp)),
         attempt("read the host's /dev/shm", reads(&arena.in_shm)),
