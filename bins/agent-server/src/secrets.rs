@@ -103,27 +103,33 @@ fn credentials(address: &str) -> Option<&str> {
     }
 }
 
-/// Standard error, with secrets masked.
+/// Where messages go to, with secrets masked on the way.
 #[derive(Debug, Clone)]
-pub(crate) struct MaskedErrors(pub(crate) Masker);
+pub(crate) struct Masked<W> {
+    pub(crate) masker: Masker,
+    pub(crate) inner: W,
+}
 
-impl<'a> MakeWriter<'a> for MaskedErrors {
-    type Writer = &'a Self;
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Masked<W> {
+    type Writer = Masked<W::Writer>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        self
+        Masked {
+            masker: self.masker.clone(),
+            inner: self.inner.make_writer(),
+        }
     }
 }
 
-impl Write for &MaskedErrors {
+impl<W: Write> Write for Masked<W> {
     /// Takes one whole message; that is how they come.
     fn write(&mut self, message: &[u8]) -> io::Result<usize> {
-        io::stderr().write_all(&self.0.mask(message))?;
+        self.inner.write_all(&self.masker.mask(message))?;
         Ok(message.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        self.inner.flush()
     }
 }
 
@@ -178,6 +184,32 @@ mod tests {
         assert_eq!(
             values(&[("HTTPS_PROXY", "http://u:pass1234@p")]),
             ["pass1234"]
+        );
+    }
+
+    #[test]
+    fn messages_of_the_server_itself_are_masked_in_both_formats() {
+        use std::io::Read as _;
+        use std::sync::Arc;
+
+        let secret = "a \"quoted\" secret";
+        let (mut read, write) = io::pipe().unwrap();
+        let writer = Masked {
+            masker: Masker::new(&[Secret::new(secret)]),
+            inner: Arc::new(write),
+        };
+        let text = tracing_subscriber::fmt().with_writer(writer.clone());
+        let json = tracing_subscriber::fmt().json().with_writer(writer);
+        let speak = || tracing::info!(quoted = secret, shown = %secret, "begin {secret} end");
+        tracing::subscriber::with_default(text.with_ansi(false).finish(), speak);
+        // The last writer goes with the subscriber, and the pipe ends.
+        tracing::subscriber::with_default(json.finish(), speak);
+        let mut said = String::new();
+        read.read_to_string(&mut said).unwrap();
+        assert_eq!(said.matches("[masked]").count(), 6, "{said}");
+        assert!(
+            !said.contains("quoted\\\" secret") && !said.contains("secret\""),
+            "{said}"
         );
     }
 

@@ -17,7 +17,7 @@ use agent_webhook::{Sender, SenderConfig};
 use agent_worker::{Settlement, Worker, WorkerConfig, WorkerParts};
 use anyhow::Context as _;
 
-use crate::secrets::MaskedErrors;
+use crate::secrets::Masked;
 use crate::settings::{Config, Settings};
 use crate::shutdown::Signals;
 use crate::{environment, preflight, sandbox};
@@ -55,7 +55,10 @@ fn start_logging(settings: &Settings, masker: Masker) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).context("LOG_LEVEL")?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(MaskedErrors(masker))
+        .with_writer(Masked {
+            masker,
+            inner: std::io::stderr,
+        })
         .with_ansi(std::io::stderr().is_terminal());
     if settings.log_format == "json" {
         log.json().init();

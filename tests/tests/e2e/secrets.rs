@@ -202,6 +202,44 @@ fn a_token_that_is_refused_is_told_nowhere() {
     nothing_is_left(&server).unwrap();
 }
 
+#[test]
+fn a_secret_that_a_remote_tells_git_is_told_nobody_else() {
+    let builder = builder();
+    let repo = builder.repo("acme", "app").unwrap();
+    let hook = builder.remotes().join("acme/app.git/hooks/pre-receive");
+    let coded = written_forms(GITHUB).join(" ");
+    let script = format!("#!/bin/sh\necho 'you are {GITHUB} or {coded}' >&2\nexit 1\n");
+    fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    fs::write(&hook, script).unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    let server = builder.start().unwrap();
+    let script = "write a.txt a\nresult ok";
+    let id = server.submit(&body(&repo, "fix/it", script)).unwrap();
+    let job = server.wait(&id).unwrap();
+    assert_eq!(job["reason"], "git", "{job:#}");
+    let log = server.log(&id).unwrap();
+    let error = job["error"].as_str().unwrap();
+    assert!(error.contains("you are [masked] or [masked]"), "{error}");
+    let told = format!("{job}{log}{}", server.output());
+    for form in written_forms(GITHUB) {
+        assert!(!told.contains(&form), "{form} in {told}");
+    }
+    nothing_on_disk_of_ours(&server, &written_forms(GITHUB));
+    nothing_is_left(&server).unwrap();
+}
+
+/// Checks every file that the server or its agents have written.
+fn nothing_on_disk_of_ours(server: &Server, forms: &[String]) {
+    for folder in ["agent-server", "repos", "worktrees"] {
+        for file in files(&server.home().join(folder)) {
+            let content = fs::read(&file).unwrap_or_default();
+            for form in forms {
+                assert!(!contains(&content, form), "{form} is in {}", file.display());
+            }
+        }
+    }
+}
+
 /// Runs a job and returns how its agent was started.
 fn recorded(server: &Server, repo: &BareRepo) -> Value {
     let file = server.dir().join("record.json");
@@ -432,7 +470,7 @@ fn whatever_form_an_agent_says_a_secret_in_it_reaches_no_file_no_answer_and_no_c
     let raw = server
         .client()
         .get(&format!("/jobs/{id}?includeMessages=true&raw=true"));
-    let mut seen = vec![
+    let seen = [
         ("the job".to_owned(), job.to_string().into_bytes()),
         ("the log".to_owned(), log.into_bytes()),
         (
@@ -446,13 +484,7 @@ fn whatever_form_an_agent_says_a_secret_in_it_reaches_no_file_no_answer_and_no_c
             server.output().into_bytes(),
         ),
     ];
-    for folder in ["agent-server", "repos", "worktrees"] {
-        for file in files(&server.home().join(folder)) {
-            let content = fs::read(&file).unwrap_or_default();
-            seen.push((file.display().to_string(), content));
-        }
-    }
-    assert!(seen.iter().any(|(name, _)| name.ends_with("agent.db")));
+    nothing_on_disk_of_ours(&server, &forms);
     for (name, content) in &seen {
         for form in &forms {
             assert!(!contains(content, form), "{form} is in {name}");

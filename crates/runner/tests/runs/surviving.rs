@@ -311,3 +311,72 @@ async fn a_deep_directory_is_no_obstacle() {
     place.wait(&mut run).await.unwrap();
     place.assert_gone();
 }
+
+/// Numbers, each on a line, without end; every line says which stream it is for.
+const COUNTING: &str = "touch up
+    i=0; while :; do i=$((i + 1)); echo \"out $i of a line that may be cut\"; echo \"err $i\" >&2; done";
+
+#[tokio::test]
+async fn whenever_a_supervisor_is_killed_its_log_is_a_beginning_of_what_the_agent_wrote() {
+    for round in 0..12_u64 {
+        // Behind the runner's own limits there is a mask, so both hold text back.
+        let place = Place::with(COUNTING, |config| {
+            config
+                .secrets
+                .push(agent_domain::Secret::new("out 1 of a secret"));
+        });
+        let mut run = place.start().await;
+        place.made("up").await;
+        tokio::time::sleep(Duration::from_millis(3 + 11 * round)).await;
+        signal(run.supervisor_pid(), Signal::KILL);
+        let end = place.wait(&mut run).await;
+        assert!(matches!(end, Err(RunnerError::Lost(_))), "{end:?}");
+        place.assert_gone();
+
+        let before = fs::read(place.log()).unwrap();
+        let torn = before.last().is_some_and(|byte| *byte != b'\n');
+        let mut log = agent_runner::LogWriter::open(&place.log()).unwrap();
+        log.system(agent_domain::Timestamp::UNIX_EPOCH, "the server goes on");
+        log.sync().unwrap();
+        let after = fs::read(place.log()).unwrap();
+        assert!(after.starts_with(&before), "what was written has changed");
+        let said_torn = String::from_utf8_lossy(&after).contains(agent_domain::LINE_TORN);
+        assert_eq!(said_torn, torn, "round {round}");
+        for (stream, name) in [(LogStream::Stdout, "out"), (LogStream::Stderr, "err")] {
+            assert_counts(&before, stream, name);
+        }
+    }
+}
+
+/// The lines of a stream are numbered from 1 without a gap; only the last one may be cut.
+#[track_caller]
+fn assert_counts(log: &[u8], stream: LogStream, name: &str) {
+    let mut entries: Vec<&[u8]> = log.split(|byte| *byte == b'\n').collect();
+    let torn = entries.pop().unwrap_or_default();
+    let whole = entries
+        .iter()
+        .map(|entry| agent_domain::LogLine::parse(entry).expect("an entry"));
+    let torn = agent_domain::LogLine::parse(torn);
+    let mut text = Vec::new();
+    for line in whole.chain(torn).filter(|line| line.stream == stream) {
+        text.extend_from_slice(line.text);
+        if !line.partial {
+            text.push(b'\n');
+        }
+    }
+    let text = String::from_utf8(text).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    for (line, number) in lines.iter().zip(1..) {
+        let rest = if name == "out" {
+            " of a line that may be cut"
+        } else {
+            ""
+        };
+        let expected = format!("{name} {number}{rest}");
+        let is_last = number == lines.len();
+        assert!(
+            *line == expected || (is_last && expected.starts_with(line)),
+            "{line}"
+        );
+    }
+}
