@@ -85,6 +85,7 @@ async fn serve(config: Config, begun: Instant) -> anyhow::Result<()> {
     let api = agent_api::serve(listener, parts.api(&config)).context("cannot start the API")?;
     println!("listening on http://{}", api.address());
     let worker = Worker::start(parts.worker(&config));
+    parts.engine.keep_house(Arc::new(parts.git.clone()));
     let (runner, forge, claude) = (
         parts.runner.clone(),
         parts.forge.clone(),

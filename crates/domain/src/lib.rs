@@ -31,6 +31,7 @@ mod secret;
 mod text;
 mod time;
 mod transition;
+mod upkeep;
 
 pub use agent::{
     AgentHealth, Edit, PermissionMode, PermissionModeError, RunOptions, RunOptionsChange,
@@ -62,3 +63,4 @@ pub use secret::{AgentKey, JobSecrets, Secret, SecretError, SecretKinds};
 pub use text::{TextError, one_line, prompt};
 pub use time::{Clock, Timestamp, iso_millis};
 pub use transition::{CREDENTIALS_LOST, Effect, Event, Refused, Transition, apply};
+pub use upkeep::{FoundWorkspace, Maintained, Reclaimed, Upkeep, WorkOrigin};

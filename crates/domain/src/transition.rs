@@ -70,6 +70,11 @@ pub enum Event {
         /// What it has found out.
         facts: Facts,
     },
+    /// After its end, unfinished work of it was found and kept.
+    Kept {
+        /// Where.
+        saved_ref: String,
+    },
 }
 
 /// What has to happen together with a change of state.
@@ -141,7 +146,18 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Transition, Refu
             ending,
             facts,
         } => finished(job, fence, ending, facts, now),
+        Event::Kept { saved_ref } => kept(job, saved_ref, now),
     }
+}
+
+fn kept(job: &Job, saved_ref: String, now: Timestamp) -> Result<Transition, Refused> {
+    if !job.state.status().is_terminal() {
+        return Err(Refused::Unfit(job.state.status()));
+    }
+    let mut next = step(job, job.state.clone(), now, "kept", vec![]);
+    next.detail = Some(format!("unfinished work as {saved_ref}"));
+    next.job.facts.saved_ref = Some(saved_ref);
+    Ok(next)
 }
 
 fn claimed(
@@ -841,6 +857,19 @@ mod tests {
         let refused = apply(&running, event(), at(15));
         assert_eq!(refused, Err(Refused::Unfit(Status::Running)));
         assert!(apply(&next.job, event(), at(6)).is_err());
+    }
+
+    #[test]
+    fn work_found_after_the_end_is_noted_and_changes_nothing_else() {
+        let found = Event::Kept {
+            saved_ref: "refs/agent/x".into(),
+        };
+        let refused = apply(&running(), found.clone(), at(30));
+        assert_eq!(refused, Err(Refused::Unfit(Status::Running)));
+        let ended = finish(&running(), Ending::Cancelled).unwrap().job;
+        let next = apply(&ended, found, at(30)).unwrap();
+        assert_eq!(next.job.facts.saved_ref.as_deref(), Some("refs/agent/x"));
+        assert_eq!((&next.job.state, next.effects.len()), (&ended.state, 0));
     }
 
     #[test]

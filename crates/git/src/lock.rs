@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::GitError;
 
@@ -15,12 +15,24 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// The locks of all repositories.
 #[derive(Default)]
-pub(crate) struct Locks(Mutex<HashMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>);
+pub(crate) struct Locks(Mutex<HashMap<PathBuf, Arc<Place>>>);
+
+/// The lock of one repository among the tasks of this server.
+#[derive(Default)]
+struct Place {
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// How many wait for their turn.
+    waiting: watch::Sender<usize>,
+}
+
+/// One that waits for its turn, until this is dropped.
+struct Waiting<'a>(&'a Place);
 
 /// Held while a mirror is changed. Commands that change it get the lock file as their standard
 /// input, so that after a kill -9 of this server the lock goes on until they too have ended.
 pub(crate) struct RepoLock {
     file: File,
+    place: Arc<Place>,
     _task: OwnedMutexGuard<()>,
 }
 
@@ -31,14 +43,13 @@ impl Locks {
         mirror: &Path,
         limit: Duration,
     ) -> Result<Arc<RepoLock>, GitError> {
-        let ours = {
-            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(locks.entry(mirror.to_owned()).or_default())
-        };
+        let place = self.place(mirror);
         let wait = async {
-            let task = ours.lock_owned().await;
+            let waiting = Waiting::new(&place);
+            let task = Arc::clone(&place.turn).lock_owned().await;
+            drop(waiting);
             let file = lock_file(mirror).await?;
-            Ok(Arc::new(RepoLock { file, _task: task }))
+            Ok(RepoLock::new(file, &place, task))
         };
         let timed_out = GitError::TimedOut {
             verb: "lock",
@@ -48,17 +59,64 @@ impl Locks {
             .await
             .unwrap_or(Err(timed_out))
     }
+
+    /// Takes the lock of `mirror` if nobody has it, and nobody waits for it.
+    pub(crate) fn try_acquire(&self, mirror: &Path) -> Result<Option<Arc<RepoLock>>, GitError> {
+        let place = self.place(mirror);
+        let Ok(task) = Arc::clone(&place.turn).try_lock_owned() else {
+            return Ok(None);
+        };
+        let (path, file) = open_lock_file(mirror)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(RepoLock::new(file, &place, task))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(GitError::io("lock", path, error)),
+        }
+    }
+
+    fn place(&self, mirror: &Path) -> Arc<Place> {
+        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(locks.entry(mirror.to_owned()).or_default())
+    }
+}
+
+impl<'a> Waiting<'a> {
+    fn new(place: &'a Place) -> Self {
+        place.waiting.send_modify(|waiting| *waiting += 1);
+        Self(place)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.send_modify(|waiting| *waiting -= 1);
+    }
 }
 
 impl RepoLock {
+    fn new(file: File, place: &Arc<Place>, task: OwnedMutexGuard<()>) -> Arc<Self> {
+        Arc::new(Self {
+            file,
+            place: Arc::clone(place),
+            _task: task,
+        })
+    }
+
+    /// Waits until another task of this server waits for the lock.
+    pub(crate) async fn wanted(&self) {
+        let mut waiting = self.place.waiting.subscribe();
+        // The other end is held by ourselves.
+        waiting.wait_for(|waiting| *waiting > 0).await.ok();
+    }
+
     /// Another handle of the lock file; the lock lasts until all of them are closed.
     pub(crate) fn share(&self) -> std::io::Result<File> {
         self.file.try_clone()
     }
 }
 
-/// Locks `<mirror>.lock`, which no mirror can be called and which is never removed.
-async fn lock_file(mirror: &Path) -> Result<File, GitError> {
+/// Opens `<mirror>.lock`, which no mirror can be called and which is never removed.
+fn open_lock_file(mirror: &Path) -> Result<(PathBuf, File), GitError> {
     let mut name = mirror.as_os_str().to_owned();
     name.push(".lock");
     let path = PathBuf::from(name);
@@ -76,6 +134,11 @@ async fn lock_file(mirror: &Path) -> Result<File, GitError> {
         .truncate(false)
         .open(&path)
         .map_err(failed("open"))?;
+    Ok((path, file))
+}
+
+async fn lock_file(mirror: &Path) -> Result<File, GitError> {
+    let (path, file) = open_lock_file(mirror)?;
     let mut pause = Duration::from_millis(1);
     loop {
         match file.try_lock() {
@@ -89,7 +152,7 @@ async fn lock_file(mirror: &Path) -> Result<File, GitError> {
                 tracing::warn!(path = %path.display(), "the file system has no locks");
                 return Ok(file);
             }
-            Err(TryLockError::Error(error)) => return Err(failed("lock")(error)),
+            Err(TryLockError::Error(error)) => return Err(GitError::io("lock", path, error)),
         }
     }
 }
@@ -111,6 +174,24 @@ mod tests {
         assert!(other.acquire(&mirror, SHORT).await.is_err());
         drop(of_a_child);
         assert!(other.acquire(&mirror, SHORT).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_has_the_lock_can_learn_that_another_wants_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mirror = dir.path().join("o/r.git");
+        let locks = Locks::default();
+        let held = locks.try_acquire(&mirror).unwrap().unwrap();
+        assert!(locks.try_acquire(&mirror).unwrap().is_none());
+        let alone = tokio::time::timeout(Duration::from_millis(20), held.wanted()).await;
+        assert!(alone.is_err(), "nobody waits yet");
+        let gives_way = async {
+            held.wanted().await;
+            drop(held);
+        };
+        let (taken, ()) = tokio::join!(locks.acquire(&mirror, Duration::from_secs(9)), gives_way);
+        taken.unwrap();
+        assert!(locks.try_acquire(&mirror).unwrap().is_some());
     }
 
     #[tokio::test]

@@ -185,7 +185,7 @@ pub(crate) fn is_complete(mirror: &Path) -> bool {
 }
 
 /// Where a mirror is while it is being cloned.
-fn unfinished(mirror: &Path) -> PathBuf {
+pub(crate) fn unfinished(mirror: &Path) -> PathBuf {
     let mut name = mirror.as_os_str().to_owned();
     name.push(".new");
     name.into()

@@ -128,7 +128,19 @@ fn mark(file: &Path) -> Option<Mark> {
 
 /// Whether a living git has its current directory in one of `places`; `None` when the system
 /// does not tell.
-fn git_at_work(places: &[&Path]) -> Option<bool> {
+pub(crate) fn git_at_work(places: &[&Path]) -> Option<bool> {
+    any_at_work(places, |dir| {
+        fs::read_to_string(dir.join("comm")).is_ok_and(|name| name.starts_with("git"))
+    })
+}
+
+/// Whether any living process has its current directory in one of `places`; `None` when the
+/// system does not tell.
+pub(crate) fn at_work(places: &[&Path]) -> Option<bool> {
+    any_at_work(places, |_| true)
+}
+
+fn any_at_work(places: &[&Path], counts: impl Fn(&Path) -> bool) -> Option<bool> {
     let places: Vec<PathBuf> = places
         .iter()
         .filter_map(|place| place.canonicalize().ok())
@@ -137,8 +149,7 @@ fn git_at_work(places: &[&Path]) -> Option<bool> {
     fs::read_link("/proc/self/cwd").ok()?;
     Some(processes.flatten().any(|process| {
         let dir = process.path();
-        let is_git = fs::read_to_string(dir.join("comm")).is_ok_and(|name| name.starts_with("git"));
-        is_git
+        counts(&dir)
             && fs::read_link(dir.join("cwd"))
                 .is_ok_and(|cwd| places.iter().any(|place| cwd.starts_with(place)))
     }))

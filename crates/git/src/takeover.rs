@@ -46,6 +46,10 @@ impl Git {
             return Ok(());
         }
         let lock = self.lock(workspace.repo()).await?;
+        // One that was broken off may have come to its end while we waited.
+        if !owned::is_marked(workspace) {
+            return Ok(());
+        }
         self.settle(workspace.repo(), &lock).await?;
         let owned = workspace.clone();
         let mut relic = blocking_under(Arc::clone(&lock), move || set_aside(&owned)).await?;

@@ -153,6 +153,12 @@ pub(crate) fn write_head(workspace: &Workspace, text: &str) -> Result<(), GitErr
     fs::write(&file, text).map_err(|source| GitError::io("write", &file, source))
 }
 
+/// The branch that was made for the workspace whose administrative directory is `admin`.
+pub(crate) fn owned_branch(admin: &Path) -> Option<String> {
+    let name = fs::read_to_string(admin.join(BRANCH_FILE)).ok()?;
+    Some(name.trim_end().strip_prefix(LOCAL)?.to_owned())
+}
+
 /// Removes the branch and the worktree of a job, as far as they are there and its own; the files
 /// are set aside, to be deleted without the lock. The repository's lock is held.
 pub(crate) fn unregister(workspace: &Workspace) -> Result<(), GitError> {

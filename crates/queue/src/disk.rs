@@ -148,6 +148,7 @@ pub(crate) async fn watch(engine: Engine) {
         match looked {
             Ok((None, Some(short))) => {
                 tracing::warn!(%short, "the disk is nearly full: no new work is taken");
+                engine.inner.house.notify_one();
             }
             Ok((Some(_), None)) => {
                 tracing::info!("there is room on the disk again: new work is taken");

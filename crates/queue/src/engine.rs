@@ -106,6 +106,8 @@ pub(crate) struct Inner {
     pub(crate) outbox: Notify,
     /// Wakes whoever seals what could not be sealed in time.
     pub(crate) unsealed: Notify,
+    /// Wakes the housekeeping.
+    pub(crate) house: Notify,
     /// When each lease was last heard of.
     pub(crate) leases: Leases,
     /// Jobs that an earlier server had begun and that are not settled yet.
@@ -160,6 +162,7 @@ impl Engine {
             ready: Notify::new(),
             outbox: Notify::new(),
             unsealed: Notify::new(),
+            house: Notify::new(),
             leases: Leases::default(),
             unsettled: AtomicUsize::new(usize::try_from(running).unwrap_or(usize::MAX)),
             stale_writes: AtomicU64::new(0),

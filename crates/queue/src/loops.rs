@@ -7,11 +7,16 @@
 //! | `outbox::relay` | 30 s | a job that ends, a try that is done, the next due time | reads what is due; a delivery under way is not begun twice; its id never changes |
 //! | `leases::reap` | 5 s | the end of the next lease | only a lease that nobody has renewed since it was seen is ended |
 //! | `seal::catch_up` | 10 min | the start, a log left unsealed | a seal is stored once and never changes |
+//! | `housekeeping::keep` | 1 h | the start, a disk that is nearly full | looks at what is there and at each job's state right before it removes anything |
 //! | `once::prune` | 1 h | the start | removes only what is out of date, a bounded number at once |
 //! | `retention::watch` | 1 h | the start | forgets only what has ended and has nothing left to do, a bounded number at once |
 
+use std::sync::Arc;
+
+use agent_domain::Upkeep;
+
 use crate::engine::Engine;
-use crate::{disk, leases, once, outbox, retention, seal};
+use crate::{disk, housekeeping, leases, once, outbox, retention, seal};
 
 /// Starts every loop.
 pub(crate) fn spawn(engine: &Engine) {
@@ -21,4 +26,9 @@ pub(crate) fn spawn(engine: &Engine) {
     engine.spawn(once::prune(engine.clone()));
     engine.spawn(seal::catch_up(engine.clone()));
     engine.spawn(retention::watch(engine.clone()));
+}
+
+/// Starts the loop that looks after what jobs leave behind.
+pub(crate) fn spawn_housekeeping(engine: &Engine, upkeep: Arc<dyn Upkeep>) {
+    engine.spawn(housekeeping::keep(engine.clone(), upkeep));
 }

@@ -10,6 +10,7 @@ mod disk;
 mod embedding;
 mod gh;
 mod github;
+mod housekeeping;
 mod jobs;
 mod leases;
 mod limits;

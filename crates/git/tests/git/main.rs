@@ -15,5 +15,6 @@ mod mirrors;
 mod owned;
 mod pushes;
 mod saving;
+mod upkeep;
 mod workspaces;
 mod wounds;
