@@ -14,9 +14,10 @@ use crate::change::ChangeError;
 use crate::engine::Engine;
 use crate::error::EngineError;
 
-/// How many attempts are settled in one transaction, for a bound on how long it holds up other
-/// writes.
-const SETTLED_TOGETHER: usize = 1_000;
+/// How many attempts are settled in one transaction. Many, so that they share a commit; not more,
+/// since SQLite goes over its journal of the open savepoint after each statement, which gets slower
+/// with every change in it.
+const SETTLED_TOGETHER: usize = 200;
 
 impl Coordinator for Engine {
     fn held<'a>(
