@@ -105,6 +105,8 @@ impl Git {
         let Some(lock) = self.inner.locks.try_acquire(&mirror)? else {
             return Ok(0);
         };
+        // An agent can have put links in the place of the mirror's own directories.
+        self.settle(repo, &lock).await?;
         blocking_under(lock, move || {
             let mut swept = Swept(0);
             for dir in [Some(workspaces.as_path()), mirror.parent()] {
