@@ -205,15 +205,22 @@ fn a_log_is_complete_and_in_order_however_often_the_server_is_killed_while_it_is
         .server
         .submit(&scripted("long", &format!("delay 10ms\n{lines}")))
         .unwrap();
-    scene
-        .server
-        .wait_for(&id, |job| job["phase"] == "agent")
-        .unwrap();
+    // The phase is recorded before there is an agent; until it speaks, a crash begins a new attempt.
+    let first = "stdout: number 0.";
+    let speaks = || {
+        let said = scene.server.messages(&id).unwrap();
+        said.iter().any(|line| line == first)
+    };
+    assert!(wait_until(Duration::from_secs(60), speaks));
     for _ in 0..5 {
         scene.server.kill().unwrap();
         scene.server.start().unwrap();
     }
-    assert_eq!(scene.server.wait(&id).unwrap()["status"], "completed");
+    let done = scene.server.wait(&id).unwrap();
+    assert_eq!(
+        (&done["status"], &done["attempt"]),
+        (&json!("completed"), &json!(1))
+    );
     let messages = scene.server.messages(&id).unwrap();
     let said: Vec<_> = messages
         .iter()
