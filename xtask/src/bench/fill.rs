@@ -5,6 +5,7 @@
 //! triggers keep its counters.
 
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use rusqlite::{Connection, Statement, params};
@@ -32,9 +33,10 @@ const HISTORY: &str = "
     INSERT INTO job_history (job_seq, version, at, event, status, attempt)
     VALUES (?1, ?2, ?3, ?4, ?5, 1)";
 
-/// 2026-01-01, in microseconds.
-const START: i64 = 1_767_225_600_000_000;
+/// Microseconds.
 const SECOND: i64 = 1_000_000;
+/// How long ago the first job began: past jobs that no server has reason to forget yet.
+const AGO: Duration = Duration::from_hours(48);
 
 /// Who is in the database.
 #[derive(Debug, Default)]
@@ -47,6 +49,8 @@ pub(crate) struct Filled {
 
 /// Adds clients and `count` ended jobs: of ten jobs seven completed, two failed, one cancelled.
 pub(crate) fn fill(database: &Path, count: u32, prompt: &str) -> Result<Filled> {
+    let start = (SystemTime::now() - AGO).duration_since(UNIX_EPOCH)?;
+    let start = i64::try_from(start.as_micros())?;
     let mut conn = Connection::open(database)?;
     conn.execute_batch(PRAGMAS)?;
     let transaction = conn.transaction()?;
@@ -64,11 +68,11 @@ pub(crate) fn fill(database: &Path, count: u32, prompt: &str) -> Result<Filled> 
     for number in 0..count {
         let id = id(number.into());
         let client = &filled.clients[(number / 10 % CLIENTS) as usize];
-        insert_job(&mut job, number, &id, client)?;
+        let begun = start + i64::from(number) * SECOND;
+        insert_job(&mut job, (number, begun), &id, client)?;
         prompts.execute(params![number + 1, prompt])?;
         for (version, event) in (0..).zip(["created", "claimed", "ended"]) {
-            let at = START + i64::from(number) * SECOND;
-            history.execute(params![number + 1, version, at, event, "running"])?;
+            history.execute(params![number + 1, version, begun, event, "running"])?;
         }
         filled.jobs.push(id);
     }
@@ -78,8 +82,12 @@ pub(crate) fn fill(database: &Path, count: u32, prompt: &str) -> Result<Filled> 
     Ok(filled)
 }
 
-fn insert_job(job: &mut Statement<'_>, number: u32, id: &str, client: &str) -> Result<()> {
-    let begun = START + i64::from(number) * SECOND;
+fn insert_job(
+    job: &mut Statement<'_>,
+    (number, begun): (u32, i64),
+    id: &str,
+    client: &str,
+) -> Result<()> {
     let ended = begun + 60 * SECOND;
     let (status, reason, error, cancelled_at) = match number % 10 {
         0..7 => ("completed", None, None, None),
