@@ -55,19 +55,21 @@ impl LeaseTerms {
         self.lasts / 3
     }
 
-    /// What either side keeps clear of the end: a sixth of the length.
+    /// How late either side may wake without being taken for one who was stopped: a sixth of the
+    /// length.
     pub fn margin(self) -> Duration {
         self.lasts / 6
     }
 
-    /// After this long without an answer a worker ends its own agent.
+    /// After this long without an answer a worker ends its own agent: early enough for the agent
+    /// to be gone when [`coordinator_waits`](Self::coordinator_waits) is over.
     pub fn worker_gives_up_after(self) -> Duration {
-        self.lasts.saturating_sub(self.margin())
+        self.lasts.saturating_sub(self.margin() * 2)
     }
 
     /// After this long without a renewal a coordinator may give the job to another worker.
     pub fn coordinator_waits(self) -> Duration {
-        self.lasts + self.margin()
+        self.lasts
     }
 }
 

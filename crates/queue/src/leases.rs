@@ -168,7 +168,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(35);
+    const PATIENCE: Duration = Duration::from_secs(30);
 
     fn row(fence: u64, until: i64) -> HeldJob {
         HeldJob {
@@ -192,8 +192,8 @@ mod tests {
         for until in [1, 4_900_000_000] {
             let at = |seconds| begin + Duration::from_secs(seconds);
             assert!(!expires(&leases, row(1, until), at(0)));
-            assert!(!expires(&leases, row(1, until), at(34)));
-            assert!(expires(&leases, row(1, until), at(35)));
+            assert!(!expires(&leases, row(1, until), at(29)));
+            assert!(expires(&leases, row(1, until), at(30)));
         }
     }
 
@@ -203,10 +203,10 @@ mod tests {
         let at = |seconds| begin + Duration::from_secs(seconds);
         assert!(!expires(&leases, row(1, 50), at(0)));
         assert!(!expires(&leases, row(1, 60), at(30)), "renewed");
-        assert!(!expires(&leases, row(1, 60), at(60)));
+        assert!(!expires(&leases, row(1, 60), at(59)));
         assert!(!expires(&leases, row(2, 60), at(64)), "given out again");
-        assert!(!expires(&leases, row(2, 60), at(98)));
-        assert!(expires(&leases, row(2, 60), at(99)));
+        assert!(!expires(&leases, row(2, 60), at(93)));
+        assert!(expires(&leases, row(2, 60), at(94)));
     }
 
     #[test]
@@ -243,7 +243,7 @@ mod tests {
     fn the_worker_gives_up_before_the_coordinator_does() {
         let terms = LeaseTerms::DEFAULT;
         assert_eq!(terms.heartbeat(), Duration::from_secs(10));
-        assert_eq!(terms.worker_gives_up_after(), Duration::from_secs(25));
-        assert_eq!(terms.coordinator_waits(), Duration::from_secs(35));
+        assert_eq!(terms.worker_gives_up_after(), Duration::from_secs(20));
+        assert_eq!(terms.coordinator_waits(), Duration::from_secs(30));
     }
 }

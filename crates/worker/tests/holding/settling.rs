@@ -151,7 +151,11 @@ async fn the_living_are_watched_beyond_the_slots_and_the_rest_waits_for_one() {
         Said::TookUp(place.job(6)),
         Said::TookUp(place.job(10)),
     ];
-    assert!(said().iter().all(|said| !waits.contains(said)));
+    assert!(
+        said().iter().all(|said| !waits.contains(said)),
+        "{:?}",
+        said()
+    );
     fs::write(place.path("go"), "").unwrap();
     let ending = |number| place.coordinator.has_finished(place.job(number), 1);
     for number in [1, 2, 6, 10] {
