@@ -65,6 +65,23 @@ pub(crate) struct Chaos {
     pub(crate) report: Option<PathBuf>,
 }
 
+impl Chaos {
+    /// A part that fits into a test run, always the same.
+    pub(crate) fn brief(every_step: bool) -> Self {
+        Self {
+            cycles: 25,
+            seed: Some(1),
+            from: 1,
+            jobs: 6,
+            same_server: 25,
+            every_step,
+            stride: 41,
+            keep_going: false,
+            report: None,
+        }
+    }
+}
+
 /// Runs the cycles, prints the figures; an error where a promise was not kept.
 pub(crate) fn run(options: &Chaos) -> Result<()> {
     ensure!(
@@ -121,12 +138,13 @@ fn cycles(options: &Chaos, seed: u64, figures: &mut Figures, interrupt: &Interru
     Ok(())
 }
 
+/// What [`World`] starts lies beside this program, so it is built as this program was.
 fn build() -> Result<()> {
-    let packages = ["--package", "agent-server", "--package", "fake-claude"];
-    let status = workspace::cargo(&["build", "--quiet", "--locked"])
-        .args(packages)
-        .status()
-        .context("cannot start cargo")?;
+    let mut build = workspace::cargo(&["build", "--quiet", "--locked", "--workspace", "--bins"]);
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    let status = build.status().context("cannot start cargo")?;
     ensure!(status.success(), "cargo build ended with {status}");
     Ok(())
 }

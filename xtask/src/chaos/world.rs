@@ -27,7 +27,7 @@ use crate::interrupt::Interrupt;
 const TOKEN: &str = "ghp_of_the_chaos_run";
 const ORG: &str = "acme";
 /// Short, so that a server can be stopped for longer without much waiting.
-pub(super) const LEASE_SECONDS: u64 = 3;
+pub(super) const LEASE_SECONDS: u64 = 5;
 /// Room for everything the server writes in a world's life.
 const DISK_MEBIBYTES: u32 = 320;
 /// How many clients there are at a time.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use self::leftovers::Snapshot;
+use crate::chaos::{self, Chaos};
 use crate::workspace;
 
 /// What to run.
@@ -68,6 +69,10 @@ impl Steps {
         self.step("tests", || {
             cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])
         })?;
+        if cfg!(target_os = "linux") {
+            self.step("chaos", || chaos::run(&Chaos::brief(false)))?;
+            self.step("a fault at every step", || chaos::run(&Chaos::brief(true)))?;
+        }
         self.step("documentation", || {
             let mut doc = workspace::cargo(&["doc", "--workspace", "--no-deps", "--locked"]);
             checked(doc.env("RUSTDOCFLAGS", "-D warnings"))
