@@ -70,10 +70,11 @@ pub(super) fn end(case: &Case<'_>) -> Option<(Breach, String)> {
         ("failed", Some("delivery")) => {
             damage.has(Harm::GitHub) || damage.has(Harm::Git) || damage.has(Harm::Remote)
         }
-        // A workspace that a full disk did not let go of holds its branch until somebody tidies up.
-        ("failed", Some("branch_exists")) => damage.has(Harm::Disk),
-        // An agent whose writes fail goes on without them.
-        ("failed", Some("spawn" | "disk_full")) | ("completed", None) => damage.has(Harm::Disk),
+        // An agent whose writes fail goes on without them. A workspace that a full disk did not let
+        // go of holds its branch until somebody tidies up.
+        ("failed", Some("spawn" | "disk_full" | "branch_exists")) | ("completed", None) => {
+            damage.has(Harm::Disk)
+        }
         // Ended by its limit before the signal that was to end it, or the other way round.
         ("failed", Some("timed_out" | "idle")) => case.entry.kind.limits().is_some(),
         _ => false,
