@@ -71,22 +71,26 @@ fn the_stand_in_for_the_api_is_good_enough_for_the_real_cli() {
     assert_eq!(api.requests().len(), 2, "one per turn and nothing else");
 }
 
-#[test]
-fn a_job_of_the_server_runs_the_real_cli_and_pushes_what_it_wrote() {
+/// Runs a job with the real CLI, behind a sandbox of this level where one is named.
+fn pushes_what_it_wrote(sandbox: Option<&str>) {
     let claude = real_claude();
     let api = MessagesApi::writing("notes/from model.txt", CONTENT, "I wrote the note.").unwrap();
-    let server = Builder::new()
-        .unwrap()
+    let builder = Builder::new().unwrap();
+    let builder = match sandbox {
+        Some(level) => builder.behind(level),
+        None => builder,
+    };
+    let builder = builder
         .env("CLAUDE_BIN", claude)
         .env("ANTHROPIC_BASE_URL", api.url())
         .env("CLAUDE_MODEL", "claude-sonnet-5-5")
         .env(QUIET, "1")
         .env("AGENT_ENV", QUIET);
-    let tmp = server.dir().join("tmp");
+    let tmp = builder.dir().join("tmp");
     std::fs::create_dir(&tmp).unwrap();
-    let server = server.env("TMPDIR", tmp);
-    let repo = server.repo("acme", "app").unwrap();
-    let server = server.start().unwrap();
+    let builder = builder.env("TMPDIR", tmp);
+    let repo = builder.repo("acme", "app").unwrap();
+    let server = builder.start().unwrap();
     let job = json!({
         "githubOrg": "acme", "githubRepo": "app", "branchName": "feature/note",
         "title": "Add a note", "prompt": "Write a note.",
@@ -96,7 +100,8 @@ fn a_job_of_the_server_runs_the_real_cli_and_pushes_what_it_wrote() {
     assert_eq!(
         (&job["status"], &job["exitCode"]),
         (&"completed".into(), &0.into()),
-        "{job:#}"
+        "{job:#}\n{}",
+        server.log(&id).unwrap()
     );
     assert_eq!(
         repo.show("feature/note", "notes/from model.txt").unwrap(),
@@ -109,6 +114,21 @@ fn a_job_of_the_server_runs_the_real_cli_and_pushes_what_it_wrote() {
     );
     let messages = server.messages(&id).unwrap().join("\n");
     assert!(messages.contains("I wrote the note."), "{messages}");
+}
+
+#[test]
+fn a_job_of_the_server_runs_the_real_cli_and_pushes_what_it_wrote() {
+    pushes_what_it_wrote(None);
+}
+
+#[test]
+fn the_real_cli_works_behind_a_wall() {
+    pushes_what_it_wrote(Some("workspace"));
+}
+
+#[test]
+fn the_real_cli_works_behind_a_wall_with_no_network_but_the_models_api() {
+    pushes_what_it_wrote(Some("isolated"));
 }
 
 /// Runs a job of a repository that brings a hook and an MCP server, each of which leaves a canary,
