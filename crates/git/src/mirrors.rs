@@ -44,14 +44,14 @@ impl Mirrors for Git {
     ) -> BoxFuture<'a, Option<String>> {
         Box::pin(async {
             let (mirror, branch) = (self.mirror_path(repo), branch.clone());
-            if !is_complete(&mirror) {
-                return None;
-            }
             // A mirror that cannot be read is found out by the job itself, with a better error.
             let inner = Arc::clone(&self.inner);
             // A look at two or three files costs less than handing it to another thread.
             if let Some(refs) = inner.opened.already(&mirror) {
                 return refs::clash_on_remote(&refs, &branch).unwrap_or_default();
+            }
+            if !is_complete(&mirror) {
+                return None;
             }
             blocking(move || refs::clash_on_remote(&inner.opened.refs(&mirror)?, &branch))
                 .await

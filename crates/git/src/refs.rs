@@ -98,6 +98,31 @@ impl Refs {
         Ok(found)
     }
 
+    /// Whether it is certain that [`Refs::clashes`] finds nothing: at the cost of two looks at the
+    /// disk, where it opens a file or more for each part of the name.
+    fn is_free(&self, space: &str, branch: &str) -> bool {
+        // First what is no list: refs that are packed meanwhile are in the list by then.
+        let loose = self.0.common_dir().join(format!("{space}{branch}"));
+        // A ref in the place of one of its directories is another error.
+        let is_absent = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+        if !loose.symlink_metadata().is_err_and(is_absent) {
+            return false;
+        }
+        let packed = match self.0.refs.cached_packed_buffer() {
+            Ok(Some(packed)) => packed,
+            Ok(None) => return true,
+            Err(_) => return false,
+        };
+        let ends = branch.match_indices('/').map(|(at, _)| at);
+        let mut names = ends.chain([branch.len()]).map(|end| &branch[..end]);
+        let is_absent = |name: &str| {
+            let found = packed.try_find(&*format!("{space}{name}"));
+            found.is_ok_and(|found| found.is_none())
+        };
+        let below = packed.iter_prefixed(format!("{space}{branch}/").into());
+        names.all(is_absent) && below.is_ok_and(|mut below| below.next().is_none())
+    }
+
     /// The full names and commits of all refs below `space`, which ends in a slash.
     pub(crate) fn below(&self, space: &str) -> Result<Vec<(String, CommitId)>, GitError> {
         let platform = self.0.references().map_err(|error| broken(&error))?;
@@ -266,6 +291,9 @@ pub(crate) fn clash_on_remote(
     refs: &Refs,
     branch: &BranchName,
 ) -> Result<Option<String>, GitError> {
+    if refs.is_free(REMOTE, branch.as_str()) {
+        return Ok(None);
+    }
     let clashes = refs.clashes(REMOTE, branch.as_str())?;
     Ok(clashes.into_iter().next())
 }

@@ -126,15 +126,18 @@ async fn clashes_of_a_branch_with_the_remote_are_known() {
     assert_eq!(clash("main").await, None, "without a mirror");
     bed.publish("HEAD:refs/heads/a/b");
     bed.fetch().await;
-    assert_eq!(clash("main").await, Some("main".into()));
-    assert_eq!(clash("main/x").await, Some("main".into()));
-    assert_eq!(clash("a").await, Some("a/b".into()));
-    assert_eq!(clash("a/b/c/d").await, Some("a/b".into()));
-    for free in ["a/c", "mai", "main2", "a-b"] {
-        assert_eq!(clash(free).await, None, "{free}");
+    for packed in [false, true] {
+        if packed {
+            git(&bed.mirror(), &["pack-refs", "--all"]);
+        }
+        assert_eq!(clash("main").await, Some("main".into()));
+        assert_eq!(clash("main/x").await, Some("main".into()));
+        assert_eq!(clash("a").await, Some("a/b".into()));
+        assert_eq!(clash("a/b/c/d").await, Some("a/b".into()));
+        for free in ["a/c", "mai", "main2", "a-b", "b/c/d"] {
+            assert_eq!(clash(free).await, None, "{free}");
+        }
     }
-    git(&bed.mirror(), &["pack-refs", "--all"]);
-    assert_eq!(clash("a").await, Some("a/b".into()));
 }
 
 #[tokio::test]
