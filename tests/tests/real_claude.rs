@@ -114,6 +114,26 @@ fn pushes_what_it_wrote(sandbox: Option<&str>) {
     );
     let messages = server.messages(&id).unwrap().join("\n");
     assert!(messages.contains("I wrote the note."), "{messages}");
+    let page = server.client().get(&format!("/jobs/{id}/events")).unwrap();
+    let page = page.expect(200).unwrap();
+    assert_eq!(page["isLast"], true);
+    let events: Vec<&Value> = page["events"].as_array().unwrap().iter().collect();
+    let of = |kind: &str| events.iter().find(|event| event["type"] == kind).unwrap();
+    assert_eq!(of("init")["cliVersion"], "2.1.329");
+    let call = of("tool_call");
+    assert_eq!(
+        (&call["name"], &call["input"]["content"]),
+        (&"Write".into(), &CONTENT.into())
+    );
+    assert!(call["messageId"].is_string(), "{call}");
+    let result = of("tool_result");
+    assert_eq!(
+        (&result["callId"], &result["isError"]),
+        (&call["callId"], &false.into())
+    );
+    assert_eq!(of("result")["text"], "I wrote the note.");
+    let system = |event: &&Value| event["type"] == "output" && event["stream"] == "system";
+    assert!(events.iter().any(system));
 }
 
 #[test]

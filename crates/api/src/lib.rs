@@ -7,6 +7,8 @@
 mod auth;
 mod body;
 mod clients;
+mod event_map;
+mod events;
 mod history;
 mod jobs;
 mod log;

@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, Resource};
 
 use crate::problem::Problem;
 use crate::state::ApiState;
-use crate::{auth, clients, history, jobs, log, probes, system, trace, unread};
+use crate::{auth, clients, events, history, jobs, log, probes, system, trace, unread};
 
 /// Mounts the API. It answers every path below where it is mounted, so an embedder mounts it in a
 /// scope of its own, or after everything else.
@@ -60,6 +60,7 @@ fn routes(cfg: &mut ServiceConfig) {
     .service(resource("/jobs/{id}/cancel", "POST").route(web::post().to(jobs::cancel)))
     .service(resource("/jobs/{id}/retry", "POST").route(web::post().to(jobs::retry)))
     .service(resource("/jobs/{id}/log", "GET").route(web::get().to(log::get)))
+    .service(resource("/jobs/{id}/events", "GET").route(web::get().to(events::get)))
     .service(resource("/jobs/{id}/history", "GET").route(web::get().to(history::changes)))
     .service(resource("/jobs/{id}/deliveries", "GET").route(web::get().to(history::deliveries)))
     .service(

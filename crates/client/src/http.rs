@@ -242,6 +242,13 @@ impl Client {
         Ok(LogReader::new(reader, offset))
     }
 
+    /// `GET /jobs/:id/events`: at least `limit` events from `after` on, if there are so many; 0, then
+    /// each page's `next`.
+    pub fn events(&self, id: &str, after: u64, limit: u32) -> Result<wire::EventPage, ClientError> {
+        let query = [("after", after.to_string()), ("limit", limit.to_string())];
+        self.get(&format!("/jobs/{}/events", checked(id)?), &query)
+    }
+
     /// `GET /health`.
     pub fn health(&self) -> Result<wire::Health, ClientError> {
         self.get("/health", &[])

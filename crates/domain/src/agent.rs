@@ -158,16 +158,6 @@ pub struct AgentHealth {
     pub checked_at: Option<Timestamp>,
 }
 
-/// Turns a line the agent wrote into what a person would want to read.
-///
-/// The runner knows the CLI's format and implements this; whoever shows logs is given it.
-pub trait TranscriptReader: Send + Sync {
-    /// Returns the readable text of one line of the agent's standard output (without its line
-    /// end), `None` when there is nothing in it for a person, and the line itself when it is not
-    /// an event.
-    fn readable(&self, line: &str) -> Option<String>;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,12 +30,12 @@ mod retry;
 mod secret;
 mod text;
 mod time;
+mod transcript;
 mod transition;
 mod upkeep;
 
 pub use agent::{
     AgentHealth, Edit, PermissionMode, PermissionModeError, RunOptions, RunOptionsChange,
-    TranscriptReader,
 };
 pub use branch::{BranchName, BranchNameError};
 pub use callback::{CALLBACK_SCHEDULE, CallbackUrl, CallbackUrlError};
@@ -62,5 +62,6 @@ pub use retry::{Backoff, jittered};
 pub use secret::{AgentKey, JobSecrets, Secret, SecretError, SecretKinds};
 pub use text::{TextError, one_line, prompt};
 pub use time::{Clock, Timestamp, iso_millis};
+pub use transcript::{EventContent, TranscriptEvent, TranscriptReader};
 pub use transition::{CREDENTIALS_LOST, Effect, Event, Refused, Transition, apply};
 pub use upkeep::{FoundWorkspace, Maintained, Reclaimed, Upkeep, WorkOrigin};

@@ -12,8 +12,10 @@ mod coordinator;
 mod disk;
 mod engine;
 mod error;
+mod events;
 mod housekeeping;
 mod leases;
+mod lines;
 mod log;
 mod loops;
 mod messages;
@@ -38,6 +40,7 @@ pub use agent_storage::{
 pub use disk::{DiskConfig, DiskShortage, DiskTrouble, DiskVolume};
 pub use engine::{Engine, EngineConfig, EngineParts};
 pub use error::EngineError;
+pub use events::{EventPage, Logged, LoggedEvent};
 pub use log::LogRange;
 pub use once::{Once, Reply};
 pub use readiness::Readiness;

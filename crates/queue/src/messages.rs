@@ -1,15 +1,15 @@
 //! A job's log as messages a person would want to read.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use agent_domain::{Job, LogLine, LogStream, Timestamp, TranscriptReader};
+use agent_domain::{Job, LogStream, Timestamp, TranscriptReader};
 use tokio::sync::mpsc;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::lines::Lines;
 use crate::seal::Lengths;
 use crate::views::Message;
 
@@ -19,10 +19,6 @@ const BATCH_MESSAGES: usize = 256;
 const BATCH_BYTES: usize = 256 * 1024;
 /// Batches read ahead of a slow reader.
 const AHEAD: usize = 2;
-/// Longest line that is put together from its pieces; a longer one is shown in several messages.
-const LINE_MAX: usize = 16 * 1024 * 1024;
-/// Longest entry accepted from a log file; ours are far shorter.
-const ENTRY_MAX: u64 = 1024 * 1024;
 
 type Batch = Result<Vec<Message>, EngineError>;
 
@@ -99,71 +95,21 @@ impl Outbox<'_> {
     }
 }
 
-/// A line whose pieces are being put together.
-#[derive(Default)]
-struct Open {
-    text: Vec<u8>,
-    /// Of its last piece.
-    piece: Option<(Timestamp, LogStream)>,
-}
-
-impl Open {
-    fn close(
-        &mut self,
-        transcript: Option<&dyn TranscriptReader>,
-        out: &mut Outbox<'_>,
-    ) -> io::Result<()> {
-        let Some((at, stream)) = self.piece.take() else {
-            return Ok(());
-        };
-        let text = String::from_utf8_lossy(&self.text);
-        let shown = match transcript {
-            Some(reader) if stream == LogStream::Stdout => reader.readable(&text),
-            _ => Some(text.into_owned()),
-        };
-        self.text.clear();
-        shown.map_or(Ok(()), |text| out.push(at, stream, text))
-    }
-}
-
-/// Reads a log up to `end`, where it is sealed. Only then a line without its end is all there will be
-/// of it, since its writer was killed; else it is still being written.
+/// Reads a log as far as it is written, or up to `end` where it is sealed.
 fn read_file(
     path: &Path,
     end: Option<u64>,
     transcript: Option<&dyn TranscriptReader>,
     out: &mut Outbox<'_>,
 ) -> io::Result<()> {
-    let file = File::open(path)?.take(end.unwrap_or(u64::MAX));
-    let mut file = BufReader::with_capacity(64 * 1024, file);
-    let mut entry = Vec::new();
-    let mut open: [Open; 3] = Default::default();
-    loop {
-        entry.clear();
-        let read = file
-            .by_ref()
-            .take(ENTRY_MAX)
-            .read_until(b'\n', &mut entry)?;
-        if read == 0 {
-            break;
-        }
-        if entry.last() == Some(&b'\n') {
-            entry.pop();
-        }
-        // A torn last entry is still being written; it is whole at the next reading.
-        let Some(piece) = LogLine::parse(&entry) else {
-            continue;
+    let mut lines = Lines::open(path, 0, end, end.is_some())?;
+    while let Some(line) = lines.next()? {
+        let shown = match transcript {
+            Some(reader) if line.stream == LogStream::Stdout => reader.readable(&line.text),
+            _ => Some(line.text),
         };
-        let line = &mut open[piece.stream as usize];
-        line.text.extend_from_slice(piece.text);
-        line.piece = Some((piece.at, piece.stream));
-        if !piece.partial || line.text.len() >= LINE_MAX {
-            line.close(transcript, out)?;
-        }
-    }
-    if end.is_some() {
-        for line in &mut open {
-            line.close(transcript, out)?;
+        if let Some(text) = shown {
+            out.push(line.at, line.stream, text)?;
         }
     }
     out.flush()
@@ -171,6 +117,8 @@ fn read_file(
 
 #[cfg(test)]
 mod tests {
+    use agent_domain::{LogLine, TranscriptEvent};
+
     use super::*;
 
     struct Shout;
@@ -178,6 +126,10 @@ mod tests {
     impl TranscriptReader for Shout {
         fn readable(&self, line: &str) -> Option<String> {
             (line != "skip").then(|| line.to_uppercase())
+        }
+
+        fn events(&self, _: &str) -> Option<Vec<TranscriptEvent>> {
+            None
         }
     }
 

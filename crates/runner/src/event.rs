@@ -77,6 +77,14 @@ impl<'a> Object<'a> {
             .collect()
     }
 
+    /// The members of an array that are strings.
+    pub(crate) fn texts(&self, key: &str) -> Vec<String> {
+        let members: Vec<&'a RawValue> = self.value(key).unwrap_or_default();
+        let text = |member: &RawValue| serde_json::from_str(member.get()).ok();
+        let texts = members.into_iter().filter_map(text);
+        texts.map(|text: Text| text.0).collect()
+    }
+
     /// The first member of an array, when it is a string.
     pub(crate) fn first_text(&self, key: &str) -> Option<String> {
         let members: Vec<&'a RawValue> = self.value(key)?;

@@ -13,6 +13,7 @@ mod cut;
 mod environment;
 mod error;
 mod event;
+mod events;
 mod framing;
 mod limits;
 pub mod log;

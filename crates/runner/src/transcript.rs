@@ -1,10 +1,9 @@
 //! The transcript as a person would want to read it.
 
-use agent_domain::TranscriptReader;
+use agent_domain::{TranscriptEvent, TranscriptReader};
 
-use crate::cut;
 use crate::event::Object;
-use crate::text;
+use crate::{cut, events, text};
 
 /// Longest one-line form of a tool call, in bytes.
 const CALL_MAX: usize = 200;
@@ -20,32 +19,47 @@ pub struct ClaudeTranscript;
 
 impl TranscriptReader for ClaudeTranscript {
     fn readable(&self, line: &str) -> Option<String> {
-        if let Ok(shown) = event(line) {
+        if let Some(shown) = of_event(line, readable) {
             return shown;
         }
-        if line.len() < CUT_MIN || !line.starts_with('{') || Object::parse(line).is_some() {
-            return Some(line.to_owned());
+        if is_cut(line) {
+            Some(text::shortened(line, RESULT_MAX))
+        } else {
+            Some(line.to_owned())
         }
-        let closed = cut::closed(line);
-        let shown = closed.as_deref().map_or(Err(NoEvent), event);
-        shown.unwrap_or_else(|NoEvent| Some(text::shortened(line, RESULT_MAX)))
+    }
+
+    fn events(&self, line: &str) -> Option<Vec<TranscriptEvent>> {
+        of_event(line, events::of)
     }
 }
 
-/// A line that is no event.
-struct NoEvent;
+/// Reads a line that is an event, or the beginning of one.
+fn of_event<T>(line: &str, read: fn(&Object<'_>, &str) -> T) -> Option<T> {
+    let begun = || is_cut(line).then(|| cut::closed(line)).flatten();
+    whole(line, read).or_else(|| whole(&begun()?, read))
+}
+
+fn whole<T>(line: &str, read: fn(&Object<'_>, &str) -> T) -> Option<T> {
+    let event = Object::parse(line)?;
+    let kind = event.text("type")?;
+    Some(read(&event, &kind))
+}
+
+/// Whether it looks like an event that was too long for the log.
+fn is_cut(line: &str) -> bool {
+    line.len() >= CUT_MIN && line.starts_with('{') && Object::parse(line).is_none()
+}
 
 /// The readable text of an event, which may be nothing.
-fn event(line: &str) -> Result<Option<String>, NoEvent> {
-    let event = Object::parse(line).ok_or(NoEvent)?;
-    let kind = event.text("type").ok_or(NoEvent)?;
-    Ok(match kind.as_str() {
-        "assistant" => message(&event, assistant_block),
-        "user" => message(&event, user_block),
-        "system" => system(&event),
-        "result" => result(&event),
+fn readable(event: &Object<'_>, kind: &str) -> Option<String> {
+    match kind {
+        "assistant" => message(event, assistant_block),
+        "user" => message(event, user_block),
+        "system" => system(event),
+        "result" => result(event),
         _ => None,
-    })
+    }
 }
 
 fn message(event: &Object<'_>, block: fn(&Object<'_>) -> Option<String>) -> Option<String> {
@@ -95,15 +109,20 @@ fn user_block(block: &Object<'_>) -> Option<String> {
     if block.text("type")? != "tool_result" {
         return None;
     }
-    let content = block.text("content").unwrap_or_else(|| {
-        let parts = block.objects("content");
-        let parts: Vec<String> = parts.iter().filter_map(result_part).collect();
-        parts.join("\n")
-    });
+    let content = result_text(block);
     if content.trim().is_empty() {
         return None;
     }
     Some(text::few_lines(&content, RESULT_LINES, RESULT_MAX))
+}
+
+/// What a tool's result says, whole.
+pub(crate) fn result_text(block: &Object<'_>) -> String {
+    block.text("content").unwrap_or_else(|| {
+        let parts = block.objects("content");
+        let parts: Vec<String> = parts.iter().filter_map(result_part).collect();
+        parts.join("\n")
+    })
 }
 
 fn result_part(part: &Object<'_>) -> Option<String> {
@@ -130,7 +149,7 @@ fn system(event: &Object<'_>) -> Option<String> {
     ))
 }
 
-fn result(event: &Object<'_>) -> Option<String> {
+pub(crate) fn result(event: &Object<'_>) -> Option<String> {
     let said = event.text("result").filter(|text| !text.is_empty());
     said.or_else(|| event.first_text("errors"))
 }

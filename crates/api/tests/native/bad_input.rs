@@ -49,6 +49,14 @@ const PATHS: &[Row<'_>] = &[
     ("GET", "/jobs/{none}/log", b"", 404, "job_not_found", None),
     (
         "GET",
+        "/jobs/{none}/events",
+        b"",
+        404,
+        "job_not_found",
+        None,
+    ),
+    (
+        "GET",
         "/jobs/{none}/history",
         b"",
         404,
@@ -294,6 +302,22 @@ const QUERIES: &[Row<'_>] = &[
         400,
         "invalid_parameter",
         Some("offset"),
+    ),
+    (
+        "GET",
+        "/jobs/{job}/events?after=x",
+        b"",
+        400,
+        "invalid_parameter",
+        Some("after"),
+    ),
+    (
+        "GET",
+        "/jobs/{job}/events?limit=1001",
+        b"",
+        400,
+        "invalid_parameter",
+        Some("limit"),
     ),
     (
         "GET",

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use agent_api::{Api, ApiConfig, Limits};
 use agent_domain::{
-    Assignment, BoxFuture, BranchName, Class, Clock, Coordinator as _, Ending, Facts, JobId,
-    LogLine, LogStream, MirrorError, Mirrors, RepoSlug, Report, Secret, Timestamp,
-    TranscriptReader, Watermark, WorkerId,
+    Assignment, BoxFuture, BranchName, Class, Clock, Coordinator as _, Ending, EventContent, Facts,
+    JobId, LogLine, LogStream, MirrorError, Mirrors, RepoSlug, Report, Secret, Timestamp,
+    TranscriptEvent, TranscriptReader, Watermark, WorkerId,
 };
 use agent_queue::{DiskConfig, Engine, EngineConfig, EngineParts, RandomIds, Retention};
 use agent_storage::{Store, StoreConfig};
@@ -304,6 +304,19 @@ struct Shout;
 impl TranscriptReader for Shout {
     fn readable(&self, line: &str) -> Option<String> {
         (line != "hidden").then(|| line.to_uppercase())
+    }
+
+    fn events(&self, line: &str) -> Option<Vec<TranscriptEvent>> {
+        let content = EventContent::ToolCall {
+            id: Some("call".into()),
+            name: "Bash".into(),
+            input: Some(line.strip_prefix("calls ")?.to_owned()),
+        };
+        Some(vec![TranscriptEvent {
+            message_id: Some("message".into()),
+            parent_call_id: None,
+            content,
+        }])
     }
 }
 

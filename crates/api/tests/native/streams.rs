@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use agent_domain::{Ending, Facts, LogStream};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -43,6 +43,47 @@ async fn messages_are_the_last_member_of_a_job_readable_or_raw() {
     assert_eq!(raw["messages"][1], message("stdout", "hidden"));
     let without = stage.get(&format!("/jobs/{id}")).await;
     assert!(without.get("messages").is_none());
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_come_page_by_page_and_say_when_there_will_be_no_more() {
+    let stage = Stage::new().await;
+    let id = stage.job("a").await;
+    let path = |after: &Value, more: &str| format!("/jobs/{id}/events?after={after}{more}");
+    let none = stage.get(&path(&json!(0), "")).await;
+    assert_eq!(none, json!({"events": [], "next": 0, "isLast": false}));
+    let assignment = stage.claim().await;
+    let entries = [
+        (LogStream::System, "starting"),
+        (LogStream::Stdout, r#"calls {"command":"ls"}"#),
+        (LogStream::Stdout, "not an event"),
+    ];
+    let written = stage.write_log(&assignment, &entries).len();
+    let first = stage.get(&path(&json!(0), "&limit=2")).await;
+    let at = "2025-01-07T12:00:00.123Z";
+    let expected = json!([
+        {"type": "output", "stream": "system", "text": "starting", "createdAt": at, "attempt": 1},
+        {
+            "type": "tool_call", "callId": "call", "name": "Bash", "input": {"command": "ls"},
+            "messageId": "message", "createdAt": at, "attempt": 1,
+        },
+    ]);
+    assert_eq!(
+        (&first["events"], &first["isLast"]),
+        (&expected, &json!(false))
+    );
+    let second = stage.get(&path(&first["next"], "")).await;
+    assert_eq!(second["events"][0]["text"], "not an event");
+    assert_eq!(
+        (&second["next"], &second["isLast"]),
+        (&json!(written), &json!(false))
+    );
+    stage
+        .finish(&assignment, Ending::Completed, Facts::default())
+        .await;
+    let end = stage.get(&path(&second["next"], "")).await;
+    assert_eq!((&end["events"], &end["isLast"]), (&json!([]), &json!(true)));
     stage.close().await;
 }
 

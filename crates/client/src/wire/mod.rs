@@ -4,6 +4,7 @@
 //! server. Times are ISO 8601 in UTC with milliseconds, ids are opaque.
 
 mod clients;
+mod events;
 mod jobs;
 mod patch;
 mod problem;
@@ -14,6 +15,7 @@ pub use clients::{
     ClientCreated, ClientDeleted, ClientDetails, ClientList, ClientSummary, CreateClient,
     RunOptions, UpdateClient,
 };
+pub use events::{Event, EventContent, EventPage, McpServer};
 pub use jobs::{
     Cancelled, CreateJob, Delivery, DeliveryList, DeliveryTry, HistoryEntry, JobClient, JobCreated,
     JobDetails, JobHistory, JobList, JobRetried, JobSummary, Message, Redelivered, RetryJob,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use agent_domain::{
     Assignment, BoxFuture, BranchName, Clock, Coordinator as _, Job, JobId, JobSecrets, JobSpec,
     LeaseTerms, MirrorError, Mirrors, RepoSlug, RunOptions, SecretKinds, Status, Timestamp,
-    TranscriptReader, WorkerId,
+    TranscriptEvent, TranscriptReader, WorkerId,
 };
 use agent_queue::{Engine, EngineConfig, EngineParts, RandomIds, Submission, Target};
 use agent_storage::{Store, StoreConfig};
@@ -74,6 +74,10 @@ struct Verbatim;
 impl TranscriptReader for Verbatim {
     fn readable(&self, line: &str) -> Option<String> {
         Some(line.to_owned())
+    }
+
+    fn events(&self, _: &str) -> Option<Vec<TranscriptEvent>> {
+        None
     }
 }
 
