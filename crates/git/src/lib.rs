@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod forget;
 mod gitlinks;
+mod held;
 mod identity;
 mod layout;
 mod leftovers;

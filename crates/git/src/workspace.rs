@@ -45,15 +45,24 @@ impl Git {
         job: JobId,
         branch: &BranchName,
     ) -> Result<(), GitError> {
-        // Which commit it was made from does not matter any more.
-        let base = "0".repeat(40).parse();
-        let base = base.map_err(|error| GitError::Repository(format!("{error}")))?;
-        let workspace = self.workspace(repo, job, branch, &base);
+        let workspace = self.unmade_workspace(repo, job, branch)?;
         if workspace.admin().exists() || workspace.path().exists() {
             let lock = self.lock(repo).await?;
             self.change(&workspace, lock, worktree::unregister).await?;
         }
         self.empty_trash(&workspace).await
+    }
+
+    /// A workspace of which it does not matter which commit it was made from.
+    pub(crate) fn unmade_workspace(
+        &self,
+        repo: &RepoSlug,
+        job: JobId,
+        branch: &BranchName,
+    ) -> Result<Workspace, GitError> {
+        let nothing = "0".repeat(40).parse();
+        let nothing = nothing.map_err(|error| GitError::Repository(format!("{error}")))?;
+        Ok(self.workspace(repo, job, branch, &nothing))
     }
 
     /// Writes the files, and git's own where they go with them.

@@ -239,14 +239,29 @@ pub(crate) fn keep_left(refs: &Refs, commit: &CommitId) -> Result<(), GitError> 
 struct Other(PathBuf);
 
 impl Other {
+    /// Whether the branch was made for it.
+    fn was_made_for(&self, full_ref: &str) -> bool {
+        self.says(BRANCH_FILE, "", full_ref)
+    }
+
     /// Whether the branch was made for it, or is checked out in it.
     fn holds(&self, full_ref: &str) -> bool {
-        let says = |file: &str, start: &str| {
-            let text = relic::text(&self.0.join(file), 4096);
-            text.trim_end().strip_prefix(start) == Some(full_ref)
-        };
-        says(BRANCH_FILE, "") || says("HEAD", "ref: ")
+        self.was_made_for(full_ref) || self.says("HEAD", "ref: ", full_ref)
     }
+
+    fn says(&self, file: &str, start: &str, full_ref: &str) -> bool {
+        let text = relic::text(&self.0.join(file), 4096);
+        text.trim_end().strip_prefix(start) == Some(full_ref)
+    }
+}
+
+/// The jobs, other than the workspace's own, whose worktree was made for its branch.
+pub(crate) fn made_for_the_same(workspace: &Workspace) -> Vec<JobId> {
+    let branch = workspace.branch.full_ref();
+    others(workspace)
+        .filter(|other| other.was_made_for(&branch))
+        .filter_map(|Other(admin)| admin.file_name()?.to_str()?.parse().ok())
+        .collect()
 }
 
 fn others(workspace: &Workspace) -> impl Iterator<Item = Other> {

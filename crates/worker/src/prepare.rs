@@ -6,7 +6,7 @@ use agent_domain::{
     Assignment, CREDENTIALS_LOST, CommitId, Ending, Lease, Phase, Reason, unkillable,
 };
 use agent_forge::ForgeError;
-use agent_git::{GitError, Layout, Reach};
+use agent_git::{GitError, Layout, Reach, Workspace};
 use agent_runner::{CLAUDE_MD_MAX, Conventions, Ground, Project, RunRequest};
 
 use crate::attempt::{Attempt, Halt};
@@ -90,11 +90,8 @@ impl Attempt<'_> {
         } else {
             Layout::Linked
         };
-        let made =
-            self.parts
-                .git
-                .add_workspace(&assignment.repo, job, &assignment.branch, &base, layout);
-        let workspace = made.await.map_err(|error| git_failed(&error))?;
+        let made = self.make_workspace(&base, layout).await;
+        let workspace = made.map_err(|error| git_failed(&error))?;
         let Reach { writable, readable } = workspace.reach(layout);
         let project = self.project(&base).await?;
         self.unless_cancelled()?;
@@ -117,6 +114,34 @@ impl Attempt<'_> {
             secrets: assignment.secrets.all(),
             agent_key: assignment.secrets.agent.clone(),
         })
+    }
+
+    /// Makes the workspace. A branch in its way may be that of a job that has ended and could not
+    /// remove its own: an unfinished one cannot have it, or this one would not have been taken in.
+    async fn make_workspace(&self, base: &CommitId, layout: Layout) -> Result<Workspace, GitError> {
+        let Assignment {
+            lease: Lease { job, .. },
+            repo,
+            branch,
+            ..
+        } = self.assignment;
+        let git = &self.parts.git;
+        let add = || git.add_workspace(repo, *job, branch, base, layout);
+        match add().await {
+            Err(GitError::BranchExists { existing }) => {
+                let freed = git.free_branch(repo, *job, branch).await?;
+                if freed.is_empty() {
+                    return Err(GitError::BranchExists { existing });
+                }
+                for (ended, _) in freed {
+                    self.journal.say(&format!(
+                        "Job {ended}, which has ended, still held the branch"
+                    ));
+                }
+                add().await
+            }
+            made => made,
+        }
     }
 
     /// What of the repository's own set-up for the CLI counts: all of it, or its conventions,

@@ -101,6 +101,31 @@ async fn a_workspace_without_changes_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_branch_that_an_ended_job_could_not_let_go_of_is_freed_for_the_next_and_its_work_kept() {
+    let bed = Bed::new();
+    let held = bed.workspace(1, "one").await;
+    let other = bed.workspace(3, "three").await;
+    fs::write(held.path().join("half"), "done").unwrap();
+    let name = branch("one");
+    let make = || {
+        let base = held.base();
+        bed.git
+            .add_workspace(&bed.repo, job(2), &name, base, bed.layout)
+    };
+    assert!(make().await.is_err());
+    let freed = bed.git.free_branch(&bed.repo, job(2), &name).await.unwrap();
+    let saved = format!("refs/agent/{}", job(1));
+    let reclaimed = Reclaimed::Removed {
+        saved: Some(saved.clone()),
+    };
+    assert_eq!(freed, [(job(1), reclaimed)]);
+    make().await.unwrap();
+    let kept = git(&bed.mirror(), &["show", &format!("{saved}:half")]);
+    assert_eq!(kept, "done");
+    assert!(!held.path().exists() && other.path().exists());
+}
+
+#[tokio::test]
 async fn a_workspace_somebody_works_in_stays() {
     let bed = Bed::new();
     let workspace = bed.workspace(1, "one").await;
