@@ -188,7 +188,7 @@ impl Attempt {
     /// Decides about an attempt that nobody holds. Holding `lock` meanwhile keeps out a supervisor
     /// that was started by a server now dead and has not come to its first act yet.
     async fn settle(&self, lock: File) -> Result<Found, RunnerError> {
-        if let Some(exit) = self.exit()? {
+        if let Some(exit) = self.last_exit()? {
             return Ok(Found::Ended(Box::new(exit)));
         }
         if !self.was_started() {
@@ -230,7 +230,7 @@ impl Attempt {
             Held::Gone => Surveyed::NeverStarted,
             Held::Busy => Surveyed::Living,
             // Whoever held the lock is gone, so nothing changes any more.
-            Held::Free(_lock) if self.exit()?.is_some() => Surveyed::Ended,
+            Held::Free(_lock) if self.last_exit()?.is_some() => Surveyed::Ended,
             Held::Free(_lock) if self.was_started() => Surveyed::Lost {
                 rebooted: self
                     .record()
@@ -304,6 +304,16 @@ impl Attempt {
 
     pub(crate) fn exit(&self) -> Result<Option<ExitRecord>, RunnerError> {
         record::read(&self.folder, EXIT).map_err(RunnerError::io("cannot read the exit record"))
+    }
+
+    /// The exit record of a supervisor that is gone, which may have been its very last act to write
+    /// it: all was over then, and to run the agent again would be to pay for it twice.
+    fn last_exit(&self) -> Result<Option<ExitRecord>, RunnerError> {
+        if self.exit()?.is_none() {
+            record::place::<ExitRecord>(&self.folder, EXIT)
+                .map_err(RunnerError::io("cannot put the exit record in its place"))?;
+        }
+        self.exit()
     }
 
     /// Connects to the supervisor; a path longer than a socket's address takes goes through the

@@ -223,13 +223,27 @@ fn put(
     record: &impl Serialize,
     sync: fn(&File) -> io::Result<()>,
 ) -> io::Result<()> {
-    let temporary = folder.join(format!("{name}.new"));
+    let temporary = folder.join(unplaced(name));
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     let mut file = options.open(&temporary)?;
     file.write_all(&serde_json::to_vec(record)?)?;
     sync(&file)?;
     fs::rename(&temporary, folder.join(name))
+}
+
+fn unplaced(name: &str) -> String {
+    format!("{name}.new")
+}
+
+/// Puts a record in its place whose writer died right before it could. One that is not complete
+/// stays where it is. Only when the writer is known to be gone.
+pub(crate) fn place<T: for<'de> Deserialize<'de>>(folder: &Path, name: &str) -> io::Result<()> {
+    let temporary = unplaced(name);
+    if read::<T>(folder, &temporary)?.is_none() {
+        return Ok(());
+    }
+    fs::rename(folder.join(temporary), folder.join(name))
 }
 
 /// Reads the record at `folder/name`; `None` when there is none that can be read.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::support::{Place, until};
 use agent_domain::{LogStream, Stop};
-use agent_runner::{Reconnected, RunnerError};
+use agent_runner::{Reconnected, RunnerError, Surveyed};
 use rustix::process::{Pid, Signal};
 
 async fn reconnect(place: &Place) -> Reconnected {
@@ -62,6 +62,27 @@ async fn a_run_that_ended_meanwhile_is_told_until_it_is_forgotten() {
         place.runner.forget(place.job, 1).await.unwrap();
         assert!(matches!(reconnect(&place).await, Reconnected::NeverStarted));
     }
+}
+
+#[tokio::test]
+async fn a_supervisor_killed_before_it_could_put_its_record_in_place_has_ended_its_run_all_the_same()
+ {
+    let place = Place::new("echo done; exit 4");
+    drop(place.start().await);
+    until("the supervisor is gone", || place.processes().is_empty()).await;
+    let [record, unplaced] = ["exit.json", "exit.json.new"].map(|name| place.attempt().join(name));
+    fs::rename(&record, &unplaced).unwrap();
+    let surveyed = place.runner.survey(vec![(place.job, 1)]).await.unwrap();
+    assert_eq!(surveyed, [((place.job, 1), Surveyed::Ended)]);
+    let Reconnected::Ended(end) = reconnect(&place).await else {
+        panic!("not ended");
+    };
+    assert_eq!(end.exit_code, Some(4));
+    // What is torn says nothing.
+    let text = fs::read(&record).unwrap();
+    fs::remove_file(&record).unwrap();
+    fs::write(&unplaced, &text[..text.len() / 2]).unwrap();
+    assert!(matches!(reconnect(&place).await, Reconnected::Lost(_)));
 }
 
 #[tokio::test]
