@@ -105,7 +105,12 @@ pub(crate) fn failure(
         .flat_map(|line| [line, "\n"])
         .collect::<String>()
         .to_lowercase();
-    if has(&ours, &["no space left on device", "disk quota exceeded"]) {
+    let full = [
+        "no space left on device",
+        "disk quota exceeded",
+        "out of diskspace",
+    ];
+    if has(&ours, &full) {
         return GitError::DiskFull { verb };
     }
     let message = shortened(stderr);
@@ -234,8 +239,12 @@ mod tests {
 
     #[test]
     fn a_full_disk_here_is_told_apart_from_one_at_the_remote() {
-        let here = of("error: unable to write file: No space left on device");
-        assert!(matches!(here, GitError::DiskFull { .. }));
+        for text in [
+            "error: unable to write file: No space left on device",
+            "fatal: sha1 file '/m/a.git/index.lock' write error. Out of diskspace",
+        ] {
+            assert!(matches!(of(text), GitError::DiskFull { .. }), "{text}");
+        }
         let there = of("remote: fatal: No space left on device\nfatal: early EOF");
         assert!(matches!(there, GitError::Network { .. }));
     }
