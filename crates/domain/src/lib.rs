@@ -52,7 +52,7 @@ pub use id::{ClientId, DeliveryId, IdError, Ids, JobId};
 pub use job::{Job, JobSpec, NameError, Phase, State, Status};
 pub use log_line::{ENTRY_TEXT_MAX, LINE_TORN, LogLine, LogStream};
 pub use log_seal::LogSeal;
-pub use lost::{LOST_RUNS_MAX, LostRun};
+pub use lost::{LOST_RUNS_MAX, LOST_WAIT_MAX, LostRun};
 pub use mirrors::{MirrorError, Mirrors};
 pub use once::{Answer, IdempotencyKey, IdempotencyKeyError, ONCE_KEPT, OnceRequest, Seal};
 pub use outcome::{Ending, ResultSummary, RunEnd, RunSummary, Stop, judge, unkillable};

@@ -7,12 +7,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::{Backoff, Ids, JobId, Timestamp, iso_millis, jittered};
+use crate::{Backoff, Ids, JobId, Reason, Timestamp, iso_millis, jittered};
 
 /// Runs lost in a row after which a job is given up.
 pub const LOST_RUNS_MAX: usize = 3;
 /// Longest text kept of what was seen of a lost run, in characters.
 const SEEN_CHARS: usize = 300;
+/// No job whose run was lost is made to wait for longer than this.
+pub const LOST_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// A run that was lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +59,16 @@ pub(crate) fn wait_after(lost: usize, job: JobId) -> Duration {
     jittered(wait, &Own(job))
 }
 
+/// Whether a job that waits until `not_before` for this reason may start. After a lost run it waits
+/// for seconds only, so a time further off was given by a clock that has been set back since.
+pub(crate) fn is_due(not_before: Timestamp, reason: Option<Reason>, now: Timestamp) -> bool {
+    let is_misdated = reason == Some(Reason::Lost)
+        && now
+            .checked_add(LOST_WAIT_MAX)
+            .is_ok_and(|latest| not_before > latest);
+    not_before <= now || is_misdated
+}
+
 /// The random bytes of a job's id, in place of fresh ones.
 struct Own(JobId);
 
@@ -92,5 +104,21 @@ mod tests {
         assert!(waits.iter().all(|wait| (800..=1200).contains(wait)));
         assert!(waits.iter().max() > Some(&1150) && waits.iter().min() < Some(&850));
         assert!(wait_after(2, JobId::from_bytes([0; 16])) >= Duration::from_secs(4));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_hold_up_a_job_whose_run_was_lost() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let lost = Some(Reason::Lost);
+        for (now, due) in [(100, true), (99, false), (91, false), (89, true), (1, true)] {
+            assert_eq!(is_due(at(100), lost, at(now)), due, "{now}");
+        }
+        assert!(!is_due(at(100), Some(Reason::UsageLimit), at(1)));
+    }
+
+    #[test]
+    fn no_wait_is_longer_than_the_longest() {
+        let waits = (1..=LOST_RUNS_MAX).map(|lost| wait_after(lost, JobId::from_bytes([255; 16])));
+        assert!(waits.max() < Some(LOST_WAIT_MAX));
     }
 }

@@ -166,10 +166,10 @@ fn claimed(
     lease_until: Timestamp,
     now: Timestamp,
 ) -> Result<Transition, Refused> {
-    let State::Queued { not_before, .. } = job.state else {
+    let State::Queued { not_before, reason } = job.state else {
         return Err(Refused::Unfit(job.state.status()));
     };
-    if not_before.is_some_and(|at| at > now) {
+    if not_before.is_some_and(|at| !lost::is_due(at, reason, now)) {
         return Err(Refused::Unfit(Status::Queued));
     }
     let state = State::Running {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use agent_domain::{Fence, Job, JobId, Lease, State, Timestamp};
+use agent_domain::{Fence, Job, JobId, LOST_WAIT_MAX, Lease, State, Timestamp};
 use agent_storage::HeldJob;
 use tokio::time::Instant;
 
@@ -137,6 +137,7 @@ pub(crate) async fn reap(engine: Engine) {
             () = engine.inner.stop.cancelled() => return,
             () = tokio::time::sleep_until(planned) => {}
         }
+        engine.call_misdated().await;
         let rows = engine.inner.store.held().await;
         let now = Instant::now();
         let late = now.saturating_duration_since(planned);
@@ -158,6 +159,23 @@ pub(crate) async fn reap(engine: Engine) {
                 }
             }
             Err(error) => tracing::warn!(%error, "leases not looked at"),
+        }
+    }
+}
+
+impl Engine {
+    /// Lets jobs go on that wait until a time that a clock has given which was set back since.
+    async fn call_misdated(&self) {
+        let Ok(latest) = self.inner.clock.now().checked_add(LOST_WAIT_MAX) else {
+            return;
+        };
+        match self.inner.store.promote_misdated(latest).await {
+            Ok(0) => {}
+            Ok(jobs) => {
+                tracing::warn!(jobs, "the clock was set back; jobs go on that waited by it");
+                self.inner.ready.notify_waiters();
+            }
+            Err(error) => tracing::warn!(%error, "jobs that wait by a wrong clock not looked for"),
         }
     }
 }

@@ -18,6 +18,10 @@ pub(crate) const DUE: &str = "
     SELECT seq FROM jobs INDEXED BY jobs_parked
     WHERE status = 'queued' AND ready_seq IS NULL AND not_before <= ?1 ORDER BY not_before";
 
+pub(crate) const MISDATED: &str = "
+    SELECT seq FROM jobs INDEXED BY jobs_parked
+    WHERE status = 'queued' AND ready_seq IS NULL AND not_before > ?1 AND reason = 'lost'";
+
 pub(crate) const PROMOTE: &str = "
     UPDATE jobs
     SET ready_seq = CASE WHEN reason = 'lost' THEN
@@ -57,6 +61,13 @@ impl Store {
     /// [`Store::create_job`] do so too; without any of them such a job is still counted as parked.
     pub async fn promote(&self, now: Timestamp) -> Result<u64, StoreError> {
         self.write(move |conn| promote(conn, now)).await
+    }
+
+    /// Makes jobs ready that wait after a lost run, and until later than `latest`, which is when
+    /// they could wait until at most had the clock not been set back.
+    pub async fn promote_misdated(&self, latest: Timestamp) -> Result<u64, StoreError> {
+        self.write(move |conn| promote_each(conn, MISDATED, latest))
+            .await
     }
 
     /// The time at which the first parked job becomes ready.
@@ -110,7 +121,20 @@ fn next_ready(conn: &Connection, last: i64) -> Result<Option<(i64, JobWithClient
 }
 
 pub(crate) fn promote(conn: &Connection, now: Timestamp) -> Result<u64, StoreError> {
-    let due = sql::all(conn, DUE, [micros(now)], |row| Ok(row.get::<_, i64>(0)?))?;
+    promote_each(conn, DUE, now)
+}
+
+fn promote_each(
+    conn: &Connection,
+    found_by: &'static str,
+    at: Timestamp,
+) -> Result<u64, StoreError> {
+    let due = sql::all(
+        conn,
+        found_by,
+        [micros(at)],
+        |row| Ok(row.get::<_, i64>(0)?),
+    )?;
     let mut promoted = 0;
     for seq in due {
         sql::run(conn, PROMOTE, params![seq])?;

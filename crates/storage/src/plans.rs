@@ -21,6 +21,7 @@ const HOT: &[&str] = &[
     holding::IN_BRIEF,
     jobs::HISTORY,
     claim::DUE,
+    claim::MISDATED,
     claim::PROMOTE,
     claim::NEXT_READY,
     claim::NEXT_NOT_BEFORE,

@@ -20,6 +20,17 @@ fn report() -> Report {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_run_was_lost_goes_on_although_the_clock_was_set_back_meanwhile() {
+    let stage = Stage::new(SHORT).await;
+    let lease = stage.running("a").await.lease;
+    stage.until(lease.job, Status::Queued).await;
+    stage.clock.step(-3600);
+    let engine = &stage.engine;
+    let claimed = engine.claim(&stage.worker, 1, Duration::from_mins(1)).await;
+    assert_eq!(claimed.unwrap()[0].lease.attempt, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_nobody_renews_is_queued_again_and_its_old_holder_is_refused_and_counted() {
     let stage = Stage::new(SHORT).await;
     let lease = stage.running("a").await.lease;

@@ -41,6 +41,39 @@ async fn park(store: &Store, job: &Job, until: Timestamp, now: Timestamp) -> Job
 }
 
 #[tokio::test]
+async fn a_lost_run_is_made_up_for_although_the_clock_was_set_back_meanwhile() {
+    let (store, _dir) = store();
+    with_jobs(&store, 2).await;
+    for (ending, now) in [
+        (
+            Ending::Lost {
+                error: "gone".into(),
+            },
+            1000,
+        ),
+        (
+            Ending::Parked {
+                until: at(1000),
+                reason: Reason::UsageLimit,
+            },
+            30,
+        ),
+    ] {
+        let running = claim(&store, 1, at(20)).await.remove(0).job;
+        let event = Event::Finished {
+            fence: running.fence,
+            ending,
+            facts: Facts::default(),
+        };
+        happens(&store, &running, event, at(now)).await;
+    }
+    // What waits for a reason of its own waits on.
+    assert_eq!(store.promote_misdated(at(1500)).await, Ok(0));
+    assert_eq!(store.promote_misdated(at(100)).await, Ok(1));
+    assert_eq!(ids(&claim(&store, 2, at(31)).await), [id(1)]);
+}
+
+#[tokio::test]
 async fn ready_jobs_are_claimed_in_the_order_of_their_creation() {
     let (store, _dir) = store();
     with_jobs(&store, 4).await;
