@@ -257,7 +257,8 @@ impl Engine {
     }
 
     fn after(&self, job: &Job, effects: &[Effect]) {
-        if job.state.ended_at().is_some() {
+        // What is noted of it later does not end it once more.
+        if job.state.ended_at() == Some(job.updated_at) {
             self.inner.vault.forget(job.id);
             let reason = job.state.reason().map(agent_domain::Reason::code);
             tracing::info!(job.id = %job.id, job.status = %job.state.status(), job.reason = reason, "job ended");
