@@ -152,6 +152,8 @@ pub(crate) async fn watch(engine: Engine) {
             }
             Ok((Some(_), None)) => {
                 tracing::info!("there is room on the disk again: new work is taken");
+                // Jobs that ended meanwhile may not have been able to remove their workspaces.
+                engine.inner.house.notify_one();
                 engine.inner.ready.notify_waiters();
             }
             Ok(_) => {}
