@@ -10,6 +10,7 @@ pub(super) enum Breach {
     Stuck,
     TwiceAtOnce,
     RunAgain,
+    RunLate,
     EndedTwice,
     WrongEnd,
     CallbackMissing,
@@ -28,7 +29,7 @@ pub(super) enum Breach {
 
 impl Breach {
     /// All of them, as the report lists them.
-    pub(super) const ALL: [(Self, &'static str); 19] = [
+    pub(super) const ALL: [(Self, &'static str); 20] = [
         (Self::Lost, "lost: acknowledged, and unknown now"),
         (Self::Doubled, "doubled: more jobs than were asked for"),
         (Self::Stuck, "stuck: not ended though all is quiet"),
@@ -37,6 +38,7 @@ impl Breach {
             Self::RunAgain,
             "run again though its first run was not lost",
         ),
+        (Self::RunLate, "run again only after more than 30 s"),
         (Self::EndedTwice, "ended twice, or not in its history"),
         (Self::WrongEnd, "ended in a way that nothing explains"),
         (

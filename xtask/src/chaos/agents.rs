@@ -59,13 +59,14 @@ pub(super) fn read(ledger: &Path) -> Vec<Run> {
 
 /// Survivors that wrote down their process ids and are still alive.
 pub(super) fn survivors(ledger: &Path) -> Vec<i32> {
-    let text = fs::read_to_string(format!("{}.left", ledger.display())).unwrap_or_default();
+    let list = format!("{}.left", ledger.display());
+    let text = fs::read_to_string(&list).unwrap_or_default();
     let pids = text.lines().filter_map(|line| line.parse::<i32>().ok());
     pids.filter(|pid| {
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        // The number may be somebody else's by now.
-        agent_tests::process::is_alive(*pid)
-            && command.windows(9).any(|window| window == b"__survive")
+        // The number may be somebody else's by now, even that of a survivor of another world.
+        let names = |text: &[u8]| command.split(|byte| *byte == 0).any(|word| word == text);
+        agent_tests::process::is_alive(*pid) && names(b"__survive") && names(list.as_bytes())
     })
     .collect()
 }

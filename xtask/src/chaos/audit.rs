@@ -24,6 +24,11 @@ use super::{clients, story};
 const QUIET: Duration = Duration::from_secs(90);
 /// How long what ends by itself may take to be gone.
 const SOON: Duration = Duration::from_secs(15);
+/// The same for what a broken disk may have made impossible.
+const SOON_IF_AT_ALL: Duration = Duration::from_secs(3);
+/// How long a job may wait to run again whose run was lost: the promise, and a little for a busy
+/// machine.
+const AGAIN_WITHIN: Duration = Duration::from_secs(32);
 
 impl World {
     /// Lets everything run to quiet, and checks it.
@@ -53,7 +58,7 @@ impl World {
         found.extend(self.check_left(figures)?);
         found.extend(self.collect_debts(Duration::ZERO));
         figures.checked("runs of agents", new_runs.len());
-        self.time_recoveries(new_runs, figures);
+        found.extend(self.time_recoveries(new_runs, figures));
         for took in self.shared.book.take_settled() {
             figures.time("server started to every job settled", took);
         }
@@ -271,8 +276,10 @@ impl World {
     /// Nothing but the server is left of anything.
     fn check_left(&mut self, figures: &mut Figures) -> Result<Vec<Violation>> {
         let mut found = self.check_processes();
-        process::wait_until(SOON, || self.left_on_disk().is_empty());
-        if !self.left_on_disk().is_empty() && self.shared.book.damaged().has(Harm::Disk) {
+        let damaged = self.shared.book.damaged().has(Harm::Disk);
+        let patience = if damaged { SOON_IF_AT_ALL } else { SOON };
+        process::wait_until(patience, || self.left_on_disk().is_empty());
+        if !self.left_on_disk().is_empty() && damaged {
             // What could not be removed then is removed by the next look at everything, which is
             // at the next start.
             self.shared
@@ -380,7 +387,8 @@ impl World {
     }
 
     /// From the death of a supervisor to the next run of its job.
-    fn time_recoveries(&self, runs: &[Run], figures: &mut Figures) {
+    fn time_recoveries(&self, runs: &[Run], figures: &mut Figures) -> Vec<Violation> {
+        let mut found = Vec::new();
         for (mark, killed) in self.shared.book.damaged().supervisors {
             let job = mark.split('.').next();
             let later = |run: &&Run| run.mark.split('.').next() == job && run.began > killed;
@@ -388,8 +396,13 @@ impl World {
                 let took = u64::try_from(run.began - killed).unwrap_or(u64::MAX);
                 let took = Duration::from_nanos(took);
                 figures.time("supervisor killed to its job running again", took);
+                if took > AGAIN_WITHIN {
+                    let what = format!("{mark} was lost, {} began {took:?} later", run.mark);
+                    found.push(Violation::new(Breach::RunLate, what).of(job.unwrap_or_default()));
+                }
             }
         }
+        found
     }
 
     pub(super) fn get(&self, path: &str) -> Result<Value> {

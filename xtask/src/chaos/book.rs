@@ -84,6 +84,8 @@ struct Inner {
     cut: bool,
     /// How long starts of the server took until every job was settled.
     settled: Vec<Duration>,
+    /// How often the server was stopped.
+    stops: u32,
 }
 
 /// Shared by all clients and whoever makes the faults.
@@ -105,6 +107,7 @@ impl Book {
                 bad_answers: Vec::new(),
                 cut: false,
                 settled: Vec::new(),
+                stops: 0,
             }),
         }
     }
@@ -208,6 +211,16 @@ impl Book {
     /// Whether the call to be cut was reached.
     pub(super) fn was_cut(&self) -> bool {
         self.inner().cut
+    }
+
+    /// Notes that the server is stopped.
+    pub(super) fn stopped(&self) {
+        self.inner().stops += 1;
+    }
+
+    /// How often it was stopped so far.
+    pub(super) fn stops(&self) -> u32 {
+        self.inner().stops
     }
 
     /// Notes how long a start of the server took until every job was settled.

@@ -35,7 +35,7 @@ pub(super) fn runs(case: &Case<'_>) -> Option<(Breach, String)> {
     None
 }
 
-/// A job ends once, and nothing happens to it after that.
+/// A job ends once, and nothing happens to it after that but that its work is found and kept.
 pub(super) fn history(history: &Value) -> Option<(Breach, String)> {
     let empty = Vec::new();
     let rows = history["history"].as_array().unwrap_or(&empty);
@@ -45,8 +45,9 @@ pub(super) fn history(history: &Value) -> Option<(Breach, String)> {
             Some("completed" | "failed" | "cancelled")
         )
     };
-    let ends = rows.iter().filter(|row| ended(row)).count();
-    (ends != 1 || !rows.last().is_some_and(ended))
+    let mut rows = rows.iter().filter(|row| row["event"] != "kept");
+    let is_once = rows.clone().filter(|row| ended(row)).count() == 1;
+    (!is_once || !rows.next_back().is_some_and(ended))
         .then(|| (Breach::EndedTwice, history.to_string()))
 }
 
@@ -70,11 +71,8 @@ pub(super) fn end(case: &Case<'_>) -> Option<(Breach, String)> {
         ("failed", Some("delivery")) => {
             damage.has(Harm::GitHub) || damage.has(Harm::Git) || damage.has(Harm::Remote)
         }
-        // An agent whose writes fail goes on without them. A workspace that a full disk did not let
-        // go of holds its branch until somebody tidies up.
-        ("failed", Some("spawn" | "disk_full" | "branch_exists")) | ("completed", None) => {
-            damage.has(Harm::Disk)
-        }
+        // An agent whose writes fail goes on without them.
+        ("failed", Some("spawn" | "disk_full")) | ("completed", None) => damage.has(Harm::Disk),
         // Ended by its limit before the signal that was to end it, or the other way round.
         ("failed", Some("timed_out" | "idle")) => case.entry.kind.limits().is_some(),
         _ => false,

@@ -262,6 +262,7 @@ impl World {
 
     fn stop_server(&self) -> Option<String> {
         let pid = self.server.pid()?;
+        self.shared.book.stopped();
         process::signal(pid, Signal::STOP);
         Some(format!("server {pid}"))
     }

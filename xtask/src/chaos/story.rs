@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::time::Duration;
 
 use super::account::Violation;
+use super::book::{Book, Moment};
 use super::clients;
 use super::world::World;
 
@@ -19,18 +21,7 @@ pub(super) fn tell(world: &World, violation: &Violation) -> String {
         // Writing to a string does not fail.
         writeln!(out, "--- {title}\n{}", text.trim_end()).ok();
     };
-    let moments = world.shared.book.moments();
-    let lines: Vec<_> = moments
-        .iter()
-        .map(|moment| {
-            cut(&format!(
-                "{:>9.3} s  {}",
-                moment.at.as_secs_f64(),
-                moment.what
-            ))
-        })
-        .collect();
-    say("timeline", &lines.join("\n"));
+    say("timeline", &timeline(&world.shared.book));
     let Some(job) = &violation.job else {
         say("server", &last_lines(&world.server.output(), LOG_LINES));
         return out;
@@ -51,6 +42,25 @@ pub(super) fn tell(world: &World, violation: &Violation) -> String {
         &last_lines(&with(&world.server.output(), job), LOG_LINES),
     );
     out
+}
+
+/// What was going on when a start of the server took long to settle every job.
+pub(super) fn late(book: &Book, took: Duration, logged: &str) -> String {
+    format!(
+        "--- settled only after {} ms\n{}\n--- server\n{}",
+        took.as_millis(),
+        timeline(book),
+        last_lines(logged, LOG_LINES)
+    )
+}
+
+fn timeline(book: &Book) -> String {
+    let line = |moment: &Moment| {
+        let (at, what) = (moment.at.as_secs_f64(), &moment.what);
+        cut(&format!("{at:>9.3} s  {what}"))
+    };
+    let lines: Vec<_> = book.moments().iter().map(line).collect();
+    lines.join("\n")
 }
 
 /// The last lines of a text, none too long.

@@ -30,6 +30,9 @@ const ORG: &str = "acme";
 pub(super) const LEASE_SECONDS: u64 = 5;
 /// Room for everything the server writes in a world's life.
 const DISK_MEBIBYTES: u32 = 320;
+/// A start after which it takes longer until every job is settled is told about; it is no breach,
+/// because the disk may be broken all that time, and the machine busy.
+const SETTLED_WITHIN: Duration = Duration::from_secs(2);
 /// How many clients there are at a time.
 const CLIENTS: usize = 4;
 /// Refuses a push, or keeps it waiting, while there is a file that says so.
@@ -209,11 +212,22 @@ impl World {
     fn watch_settling(&self, began: Instant) {
         let shared = self.shared.clone();
         let client = JsonClient::new(self.server.url(), None);
+        let logged = self.server.dir().join("server.err");
+        let stops = shared.book.stops();
         // Ends with the server, or soon.
         thread::spawn(move || {
             while let Ok(reply) = client.get("/readyz") {
                 if reply.json()["checks"]["settled"]["ok"] == true {
-                    return shared.book.settled(began.elapsed());
+                    let took = began.elapsed();
+                    // While it was stopped nothing can be said of it.
+                    if shared.book.stops() != stops {
+                        return;
+                    }
+                    if took > SETTLED_WITHIN {
+                        let said = fs::read_to_string(&logged).unwrap_or_default();
+                        println!("{}", story::late(&shared.book, took, &said));
+                    }
+                    return shared.book.settled(took);
                 }
                 thread::sleep(Duration::from_millis(5));
             }
