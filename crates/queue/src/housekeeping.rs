@@ -15,8 +15,8 @@ use crate::reconcile;
 const PERIOD: Duration = Duration::from_hours(1);
 
 impl Engine {
-    /// Begins to look after a disk: at once, every hour, and when it is nearly full or has room again. For each disk
-    /// once.
+    /// Begins to look after a disk: at once, every hour, and when it is nearly full or has room
+    /// again. For each disk once.
     pub fn keep_house(&self, upkeep: Arc<dyn Upkeep>) {
         crate::loops::spawn_housekeeping(self, upkeep);
     }
