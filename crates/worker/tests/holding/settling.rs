@@ -46,7 +46,12 @@ async fn run_alone(place: &Place, number: u8) {
     };
     drop(place.runner.start(request).await.unwrap());
     let exit = place.attempt_dir(number, 1).join("exit.json");
-    until("the agent has ended", || exit.exists()).await;
+    // A supervisor that has written it holds its lock for a moment yet.
+    let lock = fs::File::open(place.attempt_dir(number, 1).join("lock")).unwrap();
+    until("the agent and its supervisor have ended", || {
+        exit.exists() && lock.try_lock().is_ok()
+    })
+    .await;
 }
 
 fn settled(place: &Place) -> Vec<(u8, Found)> {
