@@ -324,6 +324,9 @@ pub(crate) fn health(health: Health) -> wire::Health {
             max_concurrent: health.max_concurrent,
             stale_writes: health.stale_writes,
         },
+        callbacks: wire::CallbackHealth {
+            failing_endpoints: u64::try_from(health.failing_endpoints).unwrap_or(u64::MAX),
+        },
         claude: wire::AgentHealth {
             authenticated: health.agent.authenticated,
             version: health.agent.version,

@@ -49,6 +49,22 @@ impl CallbackUrl {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Scheme, host and port, in lower case and without the port that the scheme implies: what is
+    /// up or down as one.
+    pub fn endpoint(&self) -> String {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or_default();
+        let scheme = scheme.to_ascii_lowercase();
+        let authority = authority(rest).to_ascii_lowercase();
+        let implied = if scheme == "https" { ":443" } else { ":80" };
+        let host = authority.strip_suffix(implied).unwrap_or(&authority);
+        format!("{scheme}://{host}")
+    }
+}
+
+/// What stands before the path. A backslash ends it for browsers and the WHATWG parser, so it does here.
+fn authority(rest: &str) -> &str {
+    rest.split(['/', '?', '#', '\\']).next().unwrap_or_default()
 }
 
 impl fmt::Display for CallbackUrl {
@@ -71,8 +87,7 @@ impl FromStr for CallbackUrl {
         if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
             return Err(CallbackUrlError::Scheme);
         }
-        // A backslash ends the authority for browsers and the WHATWG parser, so it does here.
-        let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+        let authority = authority(rest);
         if authority.contains('@') {
             return Err(CallbackUrlError::Credentials);
         }
@@ -86,6 +101,20 @@ impl FromStr for CallbackUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn urls_of_one_scheme_host_and_port_have_one_endpoint() {
+        for (url, endpoint) in [
+            ("http://a", "http://a"),
+            ("HTTP://A.Example:80/x?y#z", "http://a.example"),
+            ("https://a.example:443?x", "https://a.example"),
+            ("https://a.example:80#x", "https://a.example:80"),
+            ("http://[::1]:9\\x", "http://[::1]:9"),
+        ] {
+            let url: CallbackUrl = url.parse().unwrap();
+            assert_eq!(url.endpoint(), endpoint);
+        }
+    }
 
     #[test]
     fn only_http_urls_without_credentials_are_accepted() {

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::breaker::Endpoints;
 use crate::disk::{Disk, DiskConfig};
 use crate::error::EngineError;
 use crate::leases::Leases;
@@ -104,6 +105,8 @@ pub(crate) struct Inner {
     pub(crate) ready: Notify,
     /// Wakes the outbox.
     pub(crate) outbox: Notify,
+    /// Whom callbacks go to.
+    pub(crate) endpoints: Mutex<Endpoints>,
     /// Wakes whoever seals what could not be sealed in time.
     pub(crate) unsealed: Notify,
     /// Wakes the housekeeping.
@@ -161,6 +164,7 @@ impl Engine {
             signals: Signals::default(),
             ready: Notify::new(),
             outbox: Notify::new(),
+            endpoints: Mutex::default(),
             unsealed: Notify::new(),
             house: Notify::new(),
             leases: Leases::default(),

@@ -5,6 +5,7 @@
 //! [`agent_domain::apply`], called from one place (`change.rs`), and stored by one operation of the
 //! storage crate; everything else here reads, waits or wakes.
 
+mod breaker;
 mod cancel;
 mod change;
 mod clients;

@@ -1,24 +1,27 @@
 //! Sends the callbacks that are due, and writes down what came of each try.
 //!
 //! A callback becomes a row in the transaction that ends its job, so a crash loses none; one that
-//! was sent but not written down yet is sent again with the same id.
+//! was sent but not written down yet is sent again with the same id. An endpoint that fails holds
+//! up nobody else: see [`crate::breaker`].
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use agent_domain::{CALLBACK_SCHEDULE, DeliveryId, JobId, Timestamp, jittered};
-use agent_storage::{DeliveryState, DeliveryTry, DueDelivery};
+use agent_storage::{DeliveryLog, DeliveryState, DeliveryTry, DueDelivery, OutboxLook};
 use agent_webhook::{Attempt, Post, Verdict};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::breaker::{AT_ONCE, Endpoints, Turn};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::once::{Once, Reply};
 
 /// Callbacks under way at the same time.
 const SENDING_MAX: usize = 16;
+/// How long a callback rests whose outcome could not be written down; it is due still.
+const NOT_WRITTEN: Duration = Duration::from_secs(30);
 /// Longest sleep before looking again, should a wake-up be lost or the clock be set.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
@@ -34,14 +37,41 @@ impl Engine {
         self.at_most_once(once, move |engine, begun| async move {
             let now = engine.inner.clock.now();
             let once = begun.map(|begun| begun.answered(&now, now));
-            if engine.inner.store.redeliver(job, id, now, once).await? {
-                engine.inner.outbox.notify_one();
-                return Ok(now);
-            }
-            engine.job(job).await?;
-            Err(EngineError::DeliveryNotFound)
+            let Some(endpoint) = engine.inner.store.redeliver(job, id, now, once).await? else {
+                engine.job(job).await?;
+                return Err(EngineError::DeliveryNotFound);
+            };
+            // Whoever asks for it may know that the endpoint answers again.
+            engine.endpoints().try_now(&endpoint, now);
+            engine.inner.outbox.notify_one();
+            Ok(now)
         })
         .await
+    }
+
+    /// Returns a job's callbacks with every try. One whose endpoint is left alone for now is due
+    /// when that ends.
+    pub async fn deliveries(&self, id: JobId) -> Result<Vec<DeliveryLog>, EngineError> {
+        self.job(id).await?;
+        let mut logs = self.inner.store.deliveries_of(id).await?;
+        let (endpoints, now) = (self.endpoints(), self.inner.clock.now());
+        for log in &mut logs {
+            if let DeliveryState::Pending { due_at } = &mut log.state {
+                let until = endpoints.open_until(&log.url.endpoint(), now);
+                *due_at = until.unwrap_or(*due_at).max(*due_at);
+            }
+        }
+        Ok(logs)
+    }
+
+    /// How many endpoints have failed too often and have not answered since.
+    pub(crate) fn failing_endpoints(&self) -> usize {
+        self.endpoints().failing()
+    }
+
+    fn endpoints(&self) -> MutexGuard<'_, Endpoints> {
+        let endpoints = self.inner.endpoints.lock();
+        endpoints.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -50,11 +80,11 @@ impl Engine {
 struct InFlight(Mutex<HashSet<DeliveryId>>);
 
 impl InFlight {
-    fn begin(&self, id: DeliveryId) -> bool {
+    fn begin(&self, id: DeliveryId) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(id)
+            .insert(id);
     }
 
     fn ids(&self) -> Vec<DeliveryId> {
@@ -77,55 +107,69 @@ impl InFlight {
 /// Runs until the engine stops.
 pub(crate) async fn relay(engine: Engine) {
     let in_flight = Arc::new(InFlight::default());
-    let places = Arc::new(Semaphore::new(SENDING_MAX));
     loop {
-        if let Err(error) = send_due(&engine, &in_flight, &places).await {
+        let next = send_due(&engine, &in_flight).await.unwrap_or_else(|error| {
             tracing::error!(%error, "outbox not readable");
-        }
-        let sleep = next_look(&engine, &in_flight).await;
+            None
+        });
+        // Whatever else waits, waits for a try to end, which wakes us.
+        let left = next.map(|at| at.duration_since(engine.inner.clock.now()));
+        let left = left.map(|left| Duration::try_from(left).unwrap_or_default());
         tokio::select! {
             () = engine.inner.stop.cancelled() => return,
             () = engine.inner.outbox.notified() => {}
-            () = tokio::time::sleep(sleep) => {}
+            () = tokio::time::sleep(left.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)) => {}
         }
     }
 }
 
+/// Begins as many tries as there is room for; returns when there may be more to do.
 async fn send_due(
     engine: &Engine,
     in_flight: &Arc<InFlight>,
-    places: &Arc<Semaphore>,
-) -> Result<(), EngineError> {
+) -> Result<Option<Timestamp>, EngineError> {
     let now = engine.inner.clock.now();
-    let limit = u32::try_from(SENDING_MAX * 4).unwrap_or(u32::MAX);
-    for due in engine
-        .inner
-        .store
-        .due_deliveries(now, limit, &in_flight.ids())
-        .await?
-    {
-        if !in_flight.begin(due.id) {
-            continue;
-        }
-        let (own, in_flight, places) = (engine.clone(), Arc::clone(in_flight), Arc::clone(places));
+    let ids = in_flight.ids();
+    let fewer = {
+        let mut endpoints = engine.endpoints();
+        endpoints.forget(now);
+        endpoints.room(now)
+    };
+    let look = OutboxLook {
+        now,
+        places: SENDING_MAX.saturating_sub(ids.len()),
+        each: AT_ONCE,
+        fewer,
+        in_flight: ids,
+    };
+    let seen = engine.inner.store.look_at_outbox(look).await?;
+    for due in seen.due {
+        in_flight.begin(due.id);
+        engine.endpoints().begin(&due.endpoint);
+        let (own, in_flight) = (engine.clone(), Arc::clone(in_flight));
         engine.spawn(async move {
-            let _place = places.acquire().await;
             let id = due.id;
             if let Err(error) = deliver(&own, due).await {
                 tracing::error!(delivery.id = %id, %error, "callback's outcome not written down");
+                tokio::select! {
+                    () = own.inner.stop.cancelled() => {}
+                    () = tokio::time::sleep(NOT_WRITTEN) => {}
+                }
             }
             in_flight.end(id);
             own.inner.outbox.notify_one();
         });
     }
-    Ok(())
+    let opportunity = engine.endpoints().next_opportunity(now);
+    Ok(seen.next.into_iter().chain(opportunity).min())
 }
 
 async fn deliver(engine: &Engine, due: DueDelivery) -> Result<(), EngineError> {
     let at = engine.inner.clock.now();
     let begun = Instant::now();
     let sender = Arc::clone(&engine.inner.sender);
-    let (id, tries, job_id) = (due.id, due.tries, due.job_id);
+    let (id, tries, round, job_id) = (due.id, due.tries, due.round, due.job_id);
+    let endpoint = due.endpoint.clone();
     let sending = tokio::task::spawn_blocking(move || {
         let id = due.id.to_string();
         sender.send(&Post {
@@ -135,9 +179,9 @@ async fn deliver(engine: &Engine, due: DueDelivery) -> Result<(), EngineError> {
             at,
         })
     });
-    let attempt = sending
-        .await
-        .map_err(|error| EngineError::Log(std::io::Error::other(error)))?;
+    let sent = sending.await;
+    note_endpoint(engine, &endpoint, sent.as_ref().is_ok_and(shows_life));
+    let attempt = sent.map_err(|error| EngineError::Log(std::io::Error::other(error)))?;
     let state = next_state(engine, &attempt, tries);
     log_try(job_id, id, &attempt, state);
     let made = DeliveryTry {
@@ -147,8 +191,28 @@ async fn deliver(engine: &Engine, due: DueDelivery) -> Result<(), EngineError> {
         error: attempt.error,
         signed: attempt.signed,
     };
-    engine.inner.store.record_try(id, made, state).await?;
+    let store = &engine.inner.store;
+    store.record_try(id, round, made, state).await?;
     Ok(())
+}
+
+/// Whether the endpoint is up, though it may not like this callback: one host serves many paths.
+fn shows_life(attempt: &Attempt) -> bool {
+    attempt
+        .status
+        .is_some_and(|status| status < 500 && status != 429)
+}
+
+fn note_endpoint(engine: &Engine, endpoint: &str, alive: bool) {
+    let now = engine.inner.clock.now();
+    let ids = engine.inner.ids.as_ref();
+    match engine.endpoints().end(endpoint, alive, now, ids) {
+        Some(Turn::Opened { until }) => {
+            tracing::warn!(endpoint, %until, "callbacks to this endpoint fail; left alone for a while");
+        }
+        Some(Turn::Closed) => tracing::info!(endpoint, "callbacks to this endpoint go out again"),
+        None => {}
+    }
 }
 
 fn next_state(engine: &Engine, attempt: &Attempt, tries_before: u32) -> DeliveryState {
@@ -182,16 +246,5 @@ fn log_try(job: agent_domain::JobId, id: DeliveryId, attempt: &Attempt, state: D
         DeliveryState::GivenUp => {
             tracing::error!(job.id = %job, delivery.id = %id, http.status = status, error, "callback given up");
         }
-    }
-}
-
-async fn next_look(engine: &Engine, in_flight: &InFlight) -> Duration {
-    // What is under way wakes us when it is done.
-    match engine.inner.store.next_delivery_due(&in_flight.ids()).await {
-        Ok(Some(at)) => {
-            let left = at.duration_since(engine.inner.clock.now());
-            Duration::try_from(left).unwrap_or_default().min(LOOK_AGAIN)
-        }
-        Ok(None) | Err(_) => LOOK_AGAIN,
     }
 }

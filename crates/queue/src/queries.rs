@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use agent_domain::JobId;
-use agent_storage::{DeliveryLog, HistoryEntry, JobFilter, JobPage, JobWithClient, QueueView};
+use agent_storage::{HistoryEntry, JobFilter, JobPage, JobWithClient, QueueView};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -30,12 +30,6 @@ impl Engine {
         Ok(self.inner.store.history(id).await?)
     }
 
-    /// Returns a job's callbacks with every try.
-    pub async fn deliveries(&self, id: JobId) -> Result<Vec<DeliveryLog>, EngineError> {
-        self.job(id).await?;
-        Ok(self.inner.store.deliveries_of(id).await?)
-    }
-
     /// Returns what runs, and the first `limit` of what waits.
     pub async fn queue(&self, limit: u32) -> Result<QueueView, EngineError> {
         Ok(self.inner.store.queue(limit).await?)
@@ -55,6 +49,7 @@ impl Engine {
             parked: counts.parked,
             max_concurrent: self.inner.config.max_concurrent,
             stale_writes: self.inner.stale_writes.load(Ordering::Relaxed),
+            failing_endpoints: self.failing_endpoints(),
             agent: self.agent_seen(),
             draining: self.is_draining(),
             volumes: self.inner.disk.volumes(),

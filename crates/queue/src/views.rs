@@ -113,6 +113,8 @@ pub struct Health {
     pub max_concurrent: u32,
     /// Writes refused since the start because their lease was not valid any more.
     pub stale_writes: u64,
+    /// Endpoints of callbacks that have failed too often and have not answered since.
+    pub failing_endpoints: usize,
     /// The CLI and its login, as last seen.
     pub agent: AgentHealth,
     /// Whether the server is about to stop and takes no new work.

@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0006_log_seals.sql"),
     include_str!("../../../migrations/sqlite/0007_retention.sql"),
     include_str!("../../../migrations/sqlite/0008_job_secrets.sql"),
+    include_str!("../../../migrations/sqlite/0009_delivery_endpoints.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -243,6 +244,37 @@ mod tests {
         assert!(upgrade(&mut conn, &[good, bad], Path::new("x")).is_err());
         assert_eq!(version(&conn), 0);
         assert!(is_empty(&conn).unwrap());
+    }
+
+    #[test]
+    fn deliveries_of_older_versions_get_the_endpoint_they_would_be_stored_with() {
+        let (mut conn, _dir) = fresh();
+        conn.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
+        upgrade(&mut conn, &MIGRATIONS[..8], Path::new("x")).unwrap();
+        let urls = [
+            "http://a",
+            "HTTPS://A.Example?x=http://b/",
+            "http://[::1]:9/x?y",
+            "http://a#b/c",
+            r"http://a:81\\b/c",
+        ];
+        for url in urls {
+            let sql =
+                "INSERT INTO deliveries (id, job_seq, url, body, state, due_at, tries, created_at)
+                       VALUES (?1, 1, ?1, '', 'pending', 1, 0, 1)";
+            conn.execute(sql, [url]).unwrap();
+        }
+        upgrade(&mut conn, MIGRATIONS, Path::new("x")).unwrap();
+        let mut statement = conn
+            .prepare("SELECT url, endpoint FROM deliveries")
+            .unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+        let rows: Vec<(String, String)> = rows.unwrap().map(Result::unwrap).collect();
+        assert_eq!(rows.len(), urls.len());
+        for (url, endpoint) in rows {
+            let url: agent_domain::CallbackUrl = url.parse().unwrap();
+            assert_eq!(endpoint, url.endpoint());
+        }
     }
 
     #[test]

@@ -5,32 +5,36 @@ use rusqlite::{Connection, Row, params};
 
 use crate::rows::{Columns, int, micros, option, owned, text, whole};
 use crate::{
-    DeliveryLog, DeliveryState, DeliveryTry, DueDelivery, NewDelivery, NewOnce, Store, StoreError,
-    once, sql,
+    DeliveryLog, DeliveryState, DeliveryTry, DueDelivery, NewDelivery, NewOnce, OutboxLook,
+    OutboxSeen, Store, StoreError, once, sql,
 };
 
 pub(crate) const INSERT: &str = "
-    INSERT INTO deliveries (id, job_seq, url, body, state, due_at, tries, created_at)
-    VALUES (?1, ?2, ?3, ?4, 'pending', ?5, 0, ?6)";
+    INSERT INTO deliveries (id, job_seq, url, endpoint, body, state, due_at, tries, created_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, 'pending', ?6, 0, ?7)";
 
-pub(crate) const DUE: &str = "
-    SELECT d.id, j.id, d.url, d.body, d.tries
-    FROM deliveries d INDEXED BY deliveries_due CROSS JOIN jobs j ON j.seq = d.job_seq
-    WHERE d.state = 'pending' AND d.due_at <= ?1 ORDER BY d.due_at LIMIT ?2";
+pub(crate) const NEXT_ENDPOINT: &str = "
+    SELECT endpoint FROM deliveries INDEXED BY deliveries_pending
+    WHERE state = 'pending' AND endpoint > ?1 ORDER BY endpoint LIMIT 1";
 
-pub(crate) const NEXT_DUE: &str = "
-    SELECT id, due_at FROM deliveries INDEXED BY deliveries_due
-    WHERE state = 'pending' AND due_at > ?1 ORDER BY due_at LIMIT ?2";
+pub(crate) const FIRST_OF: &str = "
+    SELECT seq, id, due_at FROM deliveries INDEXED BY deliveries_pending
+    WHERE state = 'pending' AND endpoint = ?1 ORDER BY due_at LIMIT ?2";
+
+pub(crate) const TO_SEND: &str = "
+    SELECT d.id, j.id, d.url, d.endpoint, d.body, d.tries, d.round
+    FROM deliveries d CROSS JOIN jobs j ON j.seq = d.job_seq WHERE d.seq = ?1";
 
 pub(crate) const INSERT_TRY: &str = "
     INSERT INTO delivery_tries (delivery_seq, at, duration_ms, status, error, signed)
     SELECT seq, ?2, ?3, ?4, ?5, ?6 FROM deliveries WHERE id = ?1";
 
 pub(crate) const AFTER_TRY: &str =
-    "UPDATE deliveries SET state = ?2, due_at = ?3, tries = tries + 1 WHERE id = ?1";
+    "UPDATE deliveries SET state = ?3, due_at = ?4, tries = tries + 1 WHERE id = ?1 AND round = ?2";
 
-pub(crate) const AGAIN: &str = "UPDATE deliveries SET state = 'pending', due_at = ?2, tries = 0
-     WHERE id = ?1 AND job_seq = (SELECT seq FROM jobs WHERE id = ?3)";
+pub(crate) const AGAIN: &str =
+    "UPDATE deliveries SET state = 'pending', due_at = ?2, tries = 0, round = round + 1
+     WHERE id = ?1 AND job_seq = (SELECT seq FROM jobs WHERE id = ?3) RETURNING endpoint";
 
 pub(crate) const OF_JOB: &str = "
     SELECT d.seq, d.id, d.url, d.state, d.due_at, d.created_at
@@ -43,53 +47,25 @@ pub(crate) const TRIES: &str = "
     WHERE delivery_seq = ?1 ORDER BY seq";
 
 impl Store {
-    /// Returns up to `limit` callbacks that are due, the longest due first, without those that
-    /// the caller has `in_flight`.
-    pub async fn due_deliveries(
-        &self,
-        now: Timestamp,
-        limit: u32,
-        in_flight: &[DeliveryId],
-    ) -> Result<Vec<DueDelivery>, StoreError> {
-        let in_flight = in_flight.to_vec();
-        self.read(move |conn| {
-            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-            let params = params![micros(now), enough(limit, &in_flight)];
-            let mut due = sql::all(conn, DUE, params, due)?;
-            due.retain(|delivery| !in_flight.contains(&delivery.id));
-            due.truncate(limit);
-            Ok(due)
-        })
-        .await
+    /// Finds the callbacks to send now, the longest due first.
+    ///
+    /// What it costs depends on how many endpoints have something pending, not on how much: a
+    /// receiver that is behind hides no other.
+    pub async fn look_at_outbox(&self, look: OutboxLook) -> Result<OutboxSeen, StoreError> {
+        self.read(move |conn| sql::snapshot(conn, |conn| seen(conn, &look)))
+            .await
     }
 
-    /// The time at which the first callback is due that is not `in_flight`; it may have passed.
-    pub async fn next_delivery_due(
-        &self,
-        in_flight: &[DeliveryId],
-    ) -> Result<Option<Timestamp>, StoreError> {
-        let in_flight = in_flight.to_vec();
-        self.read(move |conn| {
-            let params = params![i64::MIN, enough(1, &in_flight)];
-            let next = sql::all(conn, NEXT_DUE, params, |row| {
-                let mut columns = Columns::of(row);
-                Ok((columns.parsed::<DeliveryId>()?, columns.time()?))
-            })?;
-            let waiting = next.iter().find(|(id, _)| !in_flight.contains(id));
-            Ok(waiting.map(|(_, due_at)| *due_at))
-        })
-        .await
-    }
-
-    /// Records a try and how the delivery stands after it. Returns whether there is such a
-    /// delivery.
+    /// Records a try, and how the delivery stands after it unless it was begun anew meanwhile.
+    /// Returns whether there is such a delivery.
     pub async fn record_try(
         &self,
         id: DeliveryId,
+        round: u32,
         made: DeliveryTry,
         state: DeliveryState,
     ) -> Result<bool, StoreError> {
-        self.write(move |conn| record_try(conn, id, &made, state))
+        self.write(move |conn| record_try(conn, id, round, &made, state))
             .await
     }
 
@@ -100,21 +76,22 @@ impl Store {
     }
 
     /// Makes a job's delivery due now and begins its schedule anew, however it stands; its past
-    /// tries stay in the log. Remembers `once` with it. Returns whether there is such a delivery.
+    /// tries stay in the log, and one under way does not change how it stands. Remembers `once`
+    /// with it. Returns its endpoint, if there is such a delivery.
     pub async fn redeliver(
         &self,
         job: JobId,
         id: DeliveryId,
         now: Timestamp,
         once: Option<NewOnce>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<String>, StoreError> {
         self.write(move |conn| {
             let params = params![id.to_string(), micros(now), job.to_string()];
-            let again = sql::run(conn, AGAIN, params)? == 1;
-            if let Some(once) = once.filter(|_| again) {
+            let endpoint = sql::one(conn, AGAIN, params, |row| Columns::of(row).take())?;
+            if let Some(once) = once.filter(|_| endpoint.is_some()) {
                 once::remember(conn, &once)?;
             }
-            Ok(again)
+            Ok(endpoint)
         })
         .await
     }
@@ -130,6 +107,7 @@ pub(crate) fn insert(
         delivery.id.to_string(),
         job_seq,
         delivery.url.as_str(),
+        delivery.url.endpoint(),
         delivery.body,
         micros(delivery.due_at),
         micros(now),
@@ -138,25 +116,73 @@ pub(crate) fn insert(
     Ok(())
 }
 
-/// So many rows hold `limit` ones that are not in flight, if there are that many.
-fn enough(limit: usize, in_flight: &[DeliveryId]) -> i64 {
-    i64::try_from(limit.saturating_add(in_flight.len())).unwrap_or(i64::MAX)
+fn seen(conn: &Connection, look: &OutboxLook) -> Result<OutboxSeen, StoreError> {
+    let (mut due, mut next) = (Vec::new(), None::<Timestamp>);
+    // No endpoint is empty.
+    let mut endpoint = String::new();
+    while let Some(found) = sql::one(conn, NEXT_ENDPOINT, [&endpoint], |row| {
+        Columns::of(row).take::<String>()
+    })? {
+        endpoint = found;
+        let room = look.fewer.get(&endpoint).copied().unwrap_or(look.each);
+        if room == 0 {
+            continue;
+        }
+        // Whatever is in flight, so many rows hold the first ones that are not.
+        let rows = i64::try_from(room.saturating_add(look.in_flight.len())).unwrap_or(i64::MAX);
+        let mut waiting = sql::all(conn, FIRST_OF, params![endpoint, rows], waiting)?;
+        waiting.retain(|one| !look.in_flight.contains(&one.id));
+        waiting.truncate(room);
+        let later = waiting.partition_point(|one| one.due_at <= look.now);
+        let first_later = waiting.get(later).map(|one| one.due_at);
+        next = next.into_iter().chain(first_later).min();
+        waiting.truncate(later);
+        due.extend(waiting);
+    }
+    due.sort_by_key(|one| (one.due_at, one.seq));
+    due.truncate(look.places);
+    let rows = due
+        .iter()
+        .map(|one| sql::one(conn, TO_SEND, [one.seq], to_send));
+    let due = rows
+        .filter_map(Result::transpose)
+        .collect::<Result<_, _>>()?;
+    Ok(OutboxSeen { due, next })
 }
 
-fn due(row: &Row<'_>) -> Result<DueDelivery, StoreError> {
+/// A pending delivery in brief.
+struct Waiting {
+    seq: i64,
+    id: DeliveryId,
+    due_at: Timestamp,
+}
+
+fn waiting(row: &Row<'_>) -> Result<Waiting, StoreError> {
+    let mut columns = Columns::of(row);
+    Ok(Waiting {
+        seq: columns.take()?,
+        id: columns.parsed()?,
+        due_at: columns.time()?,
+    })
+}
+
+fn to_send(row: &Row<'_>) -> Result<DueDelivery, StoreError> {
     let mut columns = Columns::of(row);
     Ok(DueDelivery {
         id: columns.parsed()?,
         job_id: columns.parsed()?,
         url: columns.parsed()?,
+        endpoint: columns.take()?,
         body: columns.take()?,
         tries: columns.whole()?,
+        round: columns.whole()?,
     })
 }
 
 fn record_try(
     conn: &Connection,
     id: DeliveryId,
+    round: u32,
     made: &DeliveryTry,
     state: DeliveryState,
 ) -> Result<bool, StoreError> {
@@ -165,9 +191,12 @@ fn record_try(
         DeliveryState::Delivered => ("delivered", None),
         DeliveryState::GivenUp => ("given_up", None),
     };
-    if sql::run(conn, AFTER_TRY, params![id.to_string(), state, due_at])? != 1 {
-        return Ok(false);
-    }
+    // Nothing is changed where somebody asked for it again since: then it stays due.
+    sql::run(
+        conn,
+        AFTER_TRY,
+        params![id.to_string(), round, state, due_at],
+    )?;
     let params = [
         owned(&id),
         int(micros(made.at)),
@@ -176,8 +205,7 @@ fn record_try(
         option(made.error.as_deref(), text),
         int(i64::from(made.signed)),
     ];
-    sql::run(conn, INSERT_TRY, params)?;
-    Ok(true)
+    Ok(sql::run(conn, INSERT_TRY, params)? == 1)
 }
 
 fn deliveries(conn: &Connection, job: JobId) -> Result<Vec<DeliveryLog>, StoreError> {

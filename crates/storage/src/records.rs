@@ -1,5 +1,7 @@
 //! What storage takes and gives beyond the domain's own types: filters, pages, views, outbox rows.
 
+use std::collections::HashMap;
+
 use agent_domain::{
     Answer, CallbackUrl, Client, ClientId, DeliveryId, Fence, Job, JobId, LogSeal, OnceRequest,
     Phase, RepoSlug, Status, Timestamp, WorkerId,
@@ -181,10 +183,38 @@ pub struct DueDelivery {
     pub job_id: JobId,
     /// Where it goes.
     pub url: CallbackUrl,
+    /// Whom it goes to: [`CallbackUrl::endpoint`] as stored.
+    pub endpoint: String,
     /// The exact bytes to send.
     pub body: String,
     /// Tries made since its schedule was begun, by the job's end or by a redelivery.
     pub tries: u32,
+    /// How often its schedule was begun anew.
+    pub round: u32,
+}
+
+/// What a look at the outbox may find.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxLook {
+    /// What is due by then.
+    pub now: Timestamp,
+    /// At most so many callbacks in all.
+    pub places: usize,
+    /// At most so many of one endpoint.
+    pub each: usize,
+    /// At most so many of these endpoints.
+    pub fewer: HashMap<String, usize>,
+    /// None of these.
+    pub in_flight: Vec<DeliveryId>,
+}
+
+/// What a look at the outbox found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxSeen {
+    /// To be sent now, the longest due first.
+    pub due: Vec<DueDelivery>,
+    /// When the next one is due of the endpoints with room for more.
+    pub next: Option<Timestamp>,
 }
 
 /// One try of a delivery.

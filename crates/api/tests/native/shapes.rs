@@ -428,6 +428,7 @@ async fn the_queue_shows_what_runs_what_waits_and_what_is_parked() {
     let health = json!({
         "status": "ok",
         "queue": {"running": 1, "queued": 2, "parked": 1, "maxConcurrent": 2, "staleWrites": 0},
+        "callbacks": {"failingEndpoints": 0},
         "claude": {"authenticated": false, "version": null, "checkedAt": null},
     });
     let mut found = stage.get("/health").await;

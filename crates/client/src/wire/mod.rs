@@ -25,6 +25,6 @@ pub use patch::Patch;
 pub use problem::Problem;
 pub use secrets::JobSecrets;
 pub use system::{
-    AgentHealth, Check, Health, QueueHealth, QueueView, QueuedJob, Readiness, RunningJob,
-    SyncResult, SyncedRepo, VolumeHealth,
+    AgentHealth, CallbackHealth, Check, Health, QueueHealth, QueueView, QueuedJob, Readiness,
+    RunningJob, SyncResult, SyncedRepo, VolumeHealth,
 };

@@ -12,6 +12,9 @@ pub struct Health {
     pub status: String,
     /// The queue in numbers.
     pub queue: QueueHealth,
+    /// Callbacks in numbers.
+    #[serde(default)]
+    pub callbacks: CallbackHealth,
     /// The CLI and its login.
     pub claude: AgentHealth,
     /// Room on the volumes that are watched.
@@ -67,6 +70,14 @@ pub struct QueueHealth {
     /// Writes refused since the start because their lease was not valid any more.
     #[serde(default)]
     pub stale_writes: u64,
+}
+
+/// Callbacks in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallbackHealth {
+    /// Endpoints that have failed too often and have not answered since.
+    pub failing_endpoints: u64,
 }
 
 /// The CLI and its login, as last seen.

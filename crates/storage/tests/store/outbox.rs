@@ -1,7 +1,11 @@
 //! Callbacks.
 
+use std::collections::HashMap;
+
 use agent_domain::{DeliveryId, Event, Timestamp};
-use agent_storage::{DeliveryLog, DeliveryState, DeliveryTry, NewDelivery, Store};
+use agent_storage::{
+    DeliveryLog, DeliveryState, DeliveryTry, NewDelivery, OutboxLook, OutboxSeen, Store,
+};
 
 use crate::kit::{at, bytes, change, client, create, job, store};
 
@@ -37,33 +41,41 @@ async fn ends(store: &Store, number: u64, due_at: Timestamp) {
     assert_eq!(store.commit(cancel).await, Ok(true));
 }
 
-async fn due(store: &Store, now: i64, limit: u32, in_flight: &[DeliveryId]) -> Vec<DeliveryId> {
-    let due = store
-        .due_deliveries(at(now), limit, in_flight)
-        .await
-        .unwrap();
-    due.into_iter().map(|delivery| delivery.id).collect()
+fn look(now: i64) -> OutboxLook {
+    OutboxLook {
+        now: at(now),
+        places: 10,
+        each: 10,
+        fewer: HashMap::new(),
+        in_flight: Vec::new(),
+    }
+}
+
+async fn seen(store: &Store, look: OutboxLook) -> OutboxSeen {
+    store.look_at_outbox(look).await.unwrap()
+}
+
+async fn found(store: &Store, look: OutboxLook) -> (Vec<DeliveryId>, Option<Timestamp>) {
+    let seen = seen(store, look).await;
+    let ids = seen.due.into_iter().map(|delivery| delivery.id);
+    (ids.collect(), seen.next)
 }
 
 #[tokio::test]
 async fn a_callback_becomes_due_with_the_change_that_brought_it() {
     let (store, _dir) = store();
     store.insert_client(client(1)).await.unwrap();
-    assert_eq!(store.next_delivery_due(&[]).await, Ok(None));
+    assert_eq!(found(&store, look(29)).await, (vec![], None));
     ends(&store, 1, at(30)).await;
-    assert_eq!(store.next_delivery_due(&[]).await, Ok(Some(at(30))));
-    assert_eq!(due(&store, 29, 10, &[]).await, []);
-    let found = store
-        .due_deliveries(at(30), 10, &[])
-        .await
-        .unwrap()
-        .remove(0);
+    assert_eq!(found(&store, look(29)).await, (vec![], Some(at(30))));
+    let due = seen(&store, look(30)).await.due.remove(0);
     assert_eq!(
-        (found.id, found.job_id, found.tries),
-        (id(1), job(1, &client(1)).id, 0)
+        (due.id, due.job_id, due.tries, due.round),
+        (id(1), job(1, &client(1)).id, 0, 0)
     );
-    assert_eq!(found.url.as_str(), "http://receiver.example/1");
-    assert_eq!(found.body, "{\"n\":1}");
+    assert_eq!(due.url.as_str(), "http://receiver.example/1");
+    assert_eq!(due.endpoint, "http://receiver.example");
+    assert_eq!(due.body, "{\"n\":1}");
 }
 
 #[tokio::test]
@@ -73,13 +85,63 @@ async fn the_longest_due_come_first_and_those_in_flight_not_at_all() {
     for (number, due_at) in [(1, 33), (2, 31), (3, 32), (4, 90)] {
         ends(&store, number, at(due_at)).await;
     }
-    assert_eq!(due(&store, 40, 10, &[]).await, [id(2), id(3), id(1)]);
-    assert_eq!(due(&store, 40, 2, &[]).await, [id(2), id(3)]);
-    assert_eq!(due(&store, 40, 2, &[id(2), id(9)]).await, [id(3), id(1)]);
-    assert_eq!(store.next_delivery_due(&[id(2)]).await, Ok(Some(at(32))));
-    let all_due = [id(1), id(2), id(3)];
-    assert_eq!(store.next_delivery_due(&all_due).await, Ok(Some(at(90))));
-    assert_eq!(due(&store, 40, 10, &all_due).await, []);
+    let all_due = vec![id(2), id(3), id(1)];
+    let (found_due, next) = found(&store, look(40)).await;
+    assert_eq!((found_due, next), (all_due.clone(), Some(at(90))));
+    for (places, each) in [(2, 10), (10, 2)] {
+        let (places, each) = (places, each);
+        let some = OutboxLook {
+            places,
+            each,
+            ..look(40)
+        };
+        assert_eq!(found(&store, some).await.0, [id(2), id(3)]);
+    }
+    let some = OutboxLook {
+        each: 2,
+        in_flight: vec![id(2), id(9)],
+        ..look(40)
+    };
+    assert_eq!(found(&store, some).await, (vec![id(3), id(1)], None));
+    let none = OutboxLook {
+        in_flight: all_due,
+        ..look(40)
+    };
+    assert_eq!(found(&store, none).await, (vec![], Some(at(90))));
+}
+
+#[tokio::test]
+async fn an_endpoint_without_room_hides_no_other_however_much_it_has_due() {
+    let (store, _dir) = store();
+    store.insert_client(client(1)).await.unwrap();
+    for number in 1..=300 {
+        ends(&store, number, at(30)).await;
+    }
+    let queued = job(301, &client(1));
+    create(&store, &queued).await;
+    let mut cancel = change(&queued, Event::CancelRequested, at(20));
+    cancel.delivery = Some(NewDelivery {
+        url: "https://other.example/x".parse().unwrap(),
+        ..delivery(301, at(31))
+    });
+    assert_eq!(store.commit(cancel).await, Ok(true));
+    let (others, next) = found(&store, look(40)).await;
+    assert_eq!((others.len(), next), (10, None));
+    for room in [0, 1] {
+        let tight = OutboxLook {
+            fewer: HashMap::from([("http://receiver.example".to_owned(), room)]),
+            ..look(40)
+        };
+        let (due, next) = found(&store, tight).await;
+        assert_eq!((due.len(), next), (room + 1, None));
+        assert_eq!(due.last(), Some(&id(301)));
+    }
+    // What comes later of an endpoint without room is nobody's business now.
+    let early = OutboxLook {
+        fewer: HashMap::from([("http://receiver.example".to_owned(), 0)]),
+        ..look(29)
+    };
+    assert_eq!(found(&store, early).await, (vec![], Some(at(31))));
 }
 
 #[tokio::test]
@@ -88,10 +150,9 @@ async fn every_try_is_logged_and_the_schedule_goes_on() {
     store.insert_client(client(1)).await.unwrap();
     ends(&store, 1, at(30)).await;
     let again = DeliveryState::Pending { due_at: at(50) };
-    assert_eq!(store.record_try(id(1), made(31), again).await, Ok(true));
-    assert_eq!(due(&store, 49, 10, &[]).await, []);
-    let found = store.due_deliveries(at(50), 10, &[]).await.unwrap();
-    assert_eq!(found[0].tries, 1);
+    assert_eq!(store.record_try(id(1), 0, made(31), again).await, Ok(true));
+    assert_eq!(found(&store, look(49)).await, (vec![], Some(at(50))));
+    assert_eq!(seen(&store, look(50)).await.due[0].tries, 1);
     let taken = DeliveryTry {
         status: Some(200),
         error: None,
@@ -100,11 +161,10 @@ async fn every_try_is_logged_and_the_schedule_goes_on() {
     };
     let delivered = DeliveryState::Delivered;
     assert_eq!(
-        store.record_try(id(1), taken.clone(), delivered).await,
+        store.record_try(id(1), 0, taken.clone(), delivered).await,
         Ok(true)
     );
-    assert_eq!(due(&store, 99, 10, &[]).await, []);
-    assert_eq!(store.next_delivery_due(&[]).await, Ok(None));
+    assert_eq!(found(&store, look(99)).await, (vec![], None));
     let log = DeliveryLog {
         id: id(1),
         url: delivery(1, at(30)).url,
@@ -116,7 +176,10 @@ async fn every_try_is_logged_and_the_schedule_goes_on() {
         store.deliveries_of(job(1, &client(1)).id).await,
         Ok(vec![log])
     );
-    assert_eq!(store.record_try(id(9), made(1), delivered).await, Ok(false));
+    assert_eq!(
+        store.record_try(id(9), 0, made(1), delivered).await,
+        Ok(false)
+    );
 }
 
 #[tokio::test]
@@ -125,24 +188,55 @@ async fn a_delivery_can_be_begun_anew() {
     store.insert_client(client(1)).await.unwrap();
     ends(&store, 1, at(30)).await;
     let given_up = store
-        .record_try(id(1), made(31), DeliveryState::GivenUp)
+        .record_try(id(1), 0, made(31), DeliveryState::GivenUp)
         .await;
     assert_eq!(given_up, Ok(true));
-    assert_eq!(due(&store, 99, 10, &[]).await, []);
+    assert_eq!(found(&store, look(99)).await, (vec![], None));
     assert_eq!(
         store
             .redeliver(job(1, &client(1)).id, id(1), at(60), None)
             .await,
-        Ok(true)
+        Ok(Some("http://receiver.example".to_owned()))
     );
-    let found = store.due_deliveries(at(60), 10, &[]).await.unwrap();
-    assert_eq!((found[0].id, found[0].tries), (id(1), 0));
+    let due = seen(&store, look(60)).await.due;
+    assert_eq!((due[0].id, due[0].tries, due[0].round), (id(1), 0, 1));
     let log = store.deliveries_of(job(1, &client(1)).id).await.unwrap();
     assert_eq!(log[0].tries.len(), 1, "what was tried stays in the log");
     assert_eq!(
         store
             .redeliver(job(1, &client(1)).id, id(9), at(60), None)
             .await,
-        Ok(false)
+        Ok(None)
     );
+}
+
+#[tokio::test]
+async fn a_try_that_began_before_a_delivery_was_begun_anew_is_logged_and_changes_nothing() {
+    let job = job(1, &client(1)).id;
+    for outcome in [
+        DeliveryState::Delivered,
+        DeliveryState::GivenUp,
+        DeliveryState::Pending { due_at: at(900) },
+    ] {
+        let (store, _dir) = store();
+        store.insert_client(client(1)).await.unwrap();
+        ends(&store, 1, at(30)).await;
+        let again = store.redeliver(job, id(1), at(60), None).await.unwrap();
+        assert!(again.is_some());
+        assert_eq!(
+            store.record_try(id(1), 0, made(31), outcome).await,
+            Ok(true)
+        );
+        let log = store.deliveries_of(job).await.unwrap().remove(0);
+        assert_eq!(log.tries, [made(31)]);
+        assert_eq!(log.state, DeliveryState::Pending { due_at: at(60) });
+        let due = seen(&store, look(60)).await.due;
+        assert_eq!((due[0].tries, due[0].round), (0, 1));
+        assert_eq!(
+            store.record_try(id(1), 1, made(61), outcome).await,
+            Ok(true)
+        );
+        let log = store.deliveries_of(job).await.unwrap().remove(0);
+        assert_eq!((log.tries.len(), log.state), (2, outcome));
+    }
 }

@@ -40,7 +40,7 @@ async fn of_a_forgotten_job_no_table_keeps_a_row() {
         signed: false,
     };
     store
-        .record_try(id, made, DeliveryState::Delivered)
+        .record_try(id, 0, made, DeliveryState::Delivered)
         .await
         .unwrap();
     assert!(store.expired_jobs(at(30), 10).await.unwrap().is_empty());

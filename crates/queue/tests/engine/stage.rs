@@ -115,12 +115,23 @@ impl Stage {
     }
 
     pub(crate) async fn submit(&self, branch: &str) -> JobId {
+        self.submit_calling(branch, None).await
+    }
+
+    /// Submits a job and cancels it, so that its callback to `url` is due.
+    pub(crate) async fn ended(&self, branch: &str, url: &str) -> JobId {
+        let id = self.submit_calling(branch, Some(url)).await;
+        self.engine.cancel_once(id, true, None).await.unwrap();
+        id
+    }
+
+    async fn submit_calling(&self, branch: &str, url: Option<&str>) -> JobId {
         let spec = JobSpec {
             prompt: "do it".into(),
             branch: branch.parse().unwrap(),
             title: None,
             os_feature_id: None,
-            callback_url: None,
+            callback_url: url.map(|url| url.parse().unwrap()),
             options: RunOptions::default(),
             secrets: SecretKinds::default(),
         };
@@ -171,12 +182,18 @@ async fn engine(dir: &TempDir, store: &Store, clock: &Arc<SetClock>, lease: Leas
     let parts = EngineParts {
         config: EngineConfig {
             lease,
+            callback_allow: vec!["127.0.0.1".parse().unwrap()],
             ..EngineConfig::new(dir.path().join("logs"))
         },
         store: store.clone(),
         mirrors: Arc::new(NoMirrors),
         transcript: Arc::new(Verbatim),
-        sender: Sender::new(SenderConfig::default()),
+        sender: Sender::new(SenderConfig {
+            allow: vec!["127.0.0.1".parse().unwrap()],
+            // Receivers end what is to end.
+            total_timeout: Duration::from_mins(2),
+            ..SenderConfig::default()
+        }),
         clock: Arc::<SetClock>::clone(clock),
         ids: Arc::new(RandomIds),
     };

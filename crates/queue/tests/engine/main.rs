@@ -1,0 +1,9 @@
+//! The engine over a real store: what ends leases, what a restart makes of them, and which
+//! callbacks are sent when.
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
+mod callbacks;
+mod expiry;
+mod receiver;
+mod settling;
+mod stage;
