@@ -160,6 +160,7 @@ impl Parts {
             sender: Sender::new(SenderConfig {
                 key: config.signing_key.clone(),
                 allow: config.callback_allow.clone(),
+                trust: config.callback_trust.clone(),
                 ..SenderConfig::default()
             }),
             clock: Arc::new(SystemClock),

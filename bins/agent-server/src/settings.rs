@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_domain::{LeaseTerms, PermissionMode, RunOptions, Secret, limits};
+use agent_domain::{Cidr, LeaseTerms, PermissionMode, RunOptions, Secret, limits};
 use agent_git::Identity;
 use agent_runner::Limits;
-use agent_webhook::{Cidr, SigningKey};
+use agent_webhook::{SigningKey, Trust};
 use anyhow::{Context as _, bail};
 use clap::Args;
 
@@ -103,6 +103,9 @@ pub(crate) struct Settings {
     /// Addresses and CIDR ranges callbacks may reach although private, comma separated.
     #[arg(long, env = "WEBHOOK_ALLOW", default_value = "")]
     webhook_allow: String,
+    /// A file of certificates (PEM) to trust instead of the built-in ones, by callbacks and GitHub.
+    #[arg(long, env = "SSL_CERT_FILE", default_value = "")]
+    ssl_cert_file: String,
     /// How long a stopping server waits for running agents; later ones go on without it.
     #[arg(long, env = "SHUTDOWN_GRACE_SECONDS", default_value_t = 30)]
     shutdown_grace_seconds: u64,
@@ -144,6 +147,7 @@ pub(crate) struct Config {
     pub(crate) identity: Option<Identity>,
     pub(crate) signing_key: Option<SigningKey>,
     pub(crate) callback_allow: Vec<Cidr>,
+    pub(crate) callback_trust: Option<Trust>,
     pub(crate) grace: Duration,
     pub(crate) disk: DiskLimits,
     pub(crate) sandbox: SandboxConfig,
@@ -214,6 +218,7 @@ impl Settings {
             identity: identity(self.commit_name, self.commit_email)?,
             signing_key: signing_key(&self.webhook_secret)?,
             callback_allow: callback_allow(&self.webhook_allow)?,
+            callback_trust: trust(&self.ssl_cert_file)?,
             grace: Duration::from_secs(self.shutdown_grace_seconds),
             disk: self.disk.check()?,
             sandbox: self.sandbox.check()?,
@@ -361,6 +366,15 @@ fn signing_key(secret: &str) -> anyhow::Result<Option<SigningKey>> {
     SigningKey::parse(secret)
         .map(Some)
         .context("WEBHOOK_SECRET")
+}
+
+fn trust(file: &str) -> anyhow::Result<Option<Trust>> {
+    if file.is_empty() {
+        return Ok(None);
+    }
+    let pem = std::fs::read(file).with_context(|| format!("SSL_CERT_FILE: {file}"))?;
+    let trust = Trust::from_pem(&pem).with_context(|| format!("SSL_CERT_FILE: {file}"))?;
+    Ok(Some(trust))
 }
 
 fn callback_allow(list: &str) -> anyhow::Result<Vec<Cidr>> {

@@ -6,9 +6,11 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod address;
 mod agent;
 mod branch;
 mod callback;
+mod cidr;
 mod client;
 mod commit;
 mod coordinator;
@@ -34,11 +36,13 @@ mod transcript;
 mod transition;
 mod upkeep;
 
+pub use address::special_address;
 pub use agent::{
     AgentHealth, Edit, PermissionMode, PermissionModeError, RunOptions, RunOptionsChange,
 };
 pub use branch::{BranchName, BranchNameError};
 pub use callback::{CALLBACK_SCHEDULE, CallbackUrl, CallbackUrlError};
+pub use cidr::{Cidr, CidrError};
 pub use client::{Client, ClientChange, NewClient};
 pub use commit::{CommitId, CommitIdError};
 pub use coordinator::{

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agent_domain::{
-    AgentHealth, Clock, Ending, Ids, LeaseTerms, Mirrors, Reason, TranscriptReader, Watermark,
+    AgentHealth, Cidr, Clock, Ending, Ids, LeaseTerms, Mirrors, Reason, TranscriptReader, Watermark,
 };
 use agent_storage::Store;
-use agent_webhook::{Cidr, Sender};
+use agent_webhook::Sender;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;

@@ -5,7 +5,6 @@
 //! [`Level::Isolated`] it also leads to [`proxy`], which runs outside and is the only way out.
 //! A wall that cannot be set up ends the run before the agent is started.
 
-mod address;
 mod arguments;
 mod gate;
 mod home;

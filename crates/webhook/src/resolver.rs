@@ -3,13 +3,13 @@
 //! The connection is made to exactly the addresses returned here, so a name that changes its
 //! address between a check and the call gains nothing.
 
+use agent_domain::Cidr;
 use ureq::Error;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-use crate::Cidr;
 use crate::guard::check_address;
 
 /// Puts the guard behind another resolver.

@@ -3,16 +3,17 @@
 use std::io;
 use std::time::Duration;
 
-use agent_domain::{CallbackUrl, Timestamp};
+use agent_domain::{CallbackUrl, Cidr, Timestamp};
 use ureq::Agent;
 use ureq::config::{AutoHeaderValue, Config};
 use ureq::http::header::RETRY_AFTER;
 use ureq::http::{HeaderMap, Response};
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, Resolver};
 use ureq::unversioned::transport::DefaultConnector;
 
 use crate::resolver::Guarded;
-use crate::{Cidr, SigningKey, guard, retry_after, sign};
+use crate::{SigningKey, Trust, guard, retry_after, sign};
 
 /// How long an answer's body is read; it changes nothing, so nobody waits long for it.
 const BODY_READ: Duration = Duration::from_secs(1);
@@ -24,6 +25,8 @@ pub struct SenderConfig {
     pub key: Option<SigningKey>,
     /// Addresses that may be reached although they are private.
     pub allow: Vec<Cidr>,
+    /// Whose certificates are trusted; without it, Mozilla's list as built in.
+    pub trust: Option<Trust>,
     /// How long finding and reaching the receiver may take.
     pub connect_timeout: Duration,
     /// How long the whole attempt may take.
@@ -41,6 +44,7 @@ impl Default for SenderConfig {
         Self {
             key: None,
             allow: Vec::new(),
+            trust: None,
             connect_timeout: Duration::from_secs(5),
             total_timeout: Duration::from_secs(20),
             max_response_bytes: 64 * 1024,
@@ -158,9 +162,14 @@ impl Sender {
 }
 
 fn agent_config(config: &SenderConfig) -> Config {
+    let trusted = config.trust.clone().map(|trust| trust.0);
+    let tls = TlsConfig::builder()
+        .root_certs(trusted.unwrap_or(RootCerts::WebPki))
+        .build();
     Agent::config_builder()
         // The environment's proxy would resolve names behind the guard's back.
         .proxy(None)
+        .tls_config(tls)
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
@@ -213,6 +222,8 @@ fn sentence(error: &ureq::Error) -> String {
 #[cfg(test)]
 mod tests {
     use std::net::{SocketAddr, TcpListener};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use ureq::http::Uri;
     use ureq::unversioned::resolver::ResolvedSocketAddrs;
@@ -220,9 +231,12 @@ mod tests {
 
     use super::*;
 
-    /// Knows one host, by the given addresses.
-    #[derive(Debug)]
-    struct Names(Vec<SocketAddr>);
+    /// Answers the first look-up with the first list, and so on; the last one again and again.
+    #[derive(Debug, Default)]
+    struct Names {
+        answers: Vec<Vec<SocketAddr>>,
+        asked: Arc<AtomicUsize>,
+    }
 
     impl Resolver for Names {
         fn resolve(
@@ -231,27 +245,96 @@ mod tests {
             _: &Config,
             _: NextTimeout,
         ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+            let asked = self.asked.fetch_add(1, Ordering::SeqCst);
             let mut found = self.empty();
-            self.0.iter().for_each(|address| found.push(*address));
+            let answer = self.answers.get(asked).or(self.answers.last()).unwrap();
+            for address in answer {
+                found.push(*address);
+            }
             Ok(found)
         }
     }
 
-    fn send(addresses: &[SocketAddr], allow: &[&str]) -> Attempt {
+    fn sender(names: Names, allow: &[&str]) -> Sender {
         let config = SenderConfig {
             key: None,
             allow: allow.iter().map(|range| range.parse().unwrap()).collect(),
+            trust: None,
             connect_timeout: Duration::from_millis(500),
             total_timeout: Duration::from_secs(1),
             max_response_bytes: 1024,
             user_agent: "test".into(),
         };
-        Sender::with_names(config, Names(addresses.to_vec())).send(&Post {
+        Sender::with_names(config, names)
+    }
+
+    fn post(sender: &Sender, url: &str) -> Attempt {
+        sender.send(&Post {
             id: "1",
-            url: &"http://innocent.example/".parse().unwrap(),
+            url: &url.parse().unwrap(),
             body: "{}",
             at: Timestamp::UNIX_EPOCH,
         })
+    }
+
+    fn send(addresses: &[SocketAddr], allow: &[&str]) -> Attempt {
+        let names = Names {
+            answers: vec![addresses.to_vec()],
+            ..Names::default()
+        };
+        post(&sender(names, allow), "http://innocent.example/")
+    }
+
+    /// Listens on this address and does not wait for anybody.
+    fn listen(address: &str) -> TcpListener {
+        let listener = TcpListener::bind((address, 0)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        listener
+    }
+
+    #[test]
+    fn a_name_that_changes_its_address_is_connected_to_where_it_was_checked_only() {
+        let (public, private) = (listen("127.0.0.2"), listen("127.0.0.1"));
+        let [good, bad] = [&public, &private].map(|socket| socket.local_addr().unwrap());
+        let names = Names {
+            answers: vec![vec![good], vec![bad], vec![good, bad], vec![bad, good]],
+            ..Names::default()
+        };
+        let asked = Arc::clone(&names.asked);
+        let sender = sender(names, &["127.0.0.2"]);
+        for (attempt, reached) in [true, false, true, true].into_iter().enumerate() {
+            let outcome = post(&sender, "http://rebound.example/");
+            assert_eq!(outcome.verdict, Verdict::Retry { after: None });
+            // Looked up once: what was checked is what is connected to.
+            assert_eq!(asked.load(Ordering::SeqCst), attempt + 1);
+            assert_eq!(public.accept().is_ok(), reached, "{attempt}");
+            assert!(private.accept().is_err(), "{attempt}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_a_special_address_is_refused_when_it_is_resolved() {
+        for (name, address) in [
+            ("metadata.google.internal", "169.254.169.254:80"),
+            ("metadata.google.internal.", "169.254.169.254:80"),
+            ("localhost.", "127.0.0.1:80"),
+            ("app.localhost", "[::1]:80"),
+            ("innocent.example", "[::ffff:127.0.0.1]:80"),
+            ("innocent.example:8443", "[64:ff9b::7f00:1]:8443"),
+            ("printer", "192.168.1.9:9100"),
+        ] {
+            let names = Names {
+                answers: vec![vec![address.parse().unwrap()]],
+                ..Names::default()
+            };
+            let attempt = post(&sender(names, &[]), &format!("http://{name}/x"));
+            assert_eq!(attempt.verdict, Verdict::Retry { after: None });
+            let error = attempt.error.unwrap();
+            assert!(
+                error.contains("private or special address"),
+                "{name}: {error}"
+            );
+        }
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use agent_domain::{CallbackUrl, Class};
-use agent_webhook::{AddressError, Cidr, check_literal};
+use agent_domain::{CallbackUrl, Cidr, Class};
+use agent_webhook::{AddressError, check_literal};
 
 fn check(host: &str, allow: &[&str]) -> Result<(), AddressError> {
     let url: CallbackUrl = format!("http://{host}:8080/x").parse().unwrap();
@@ -133,6 +133,42 @@ fn every_spelling_of_a_special_address_is_refused_unless_allowed() {
         assert_eq!(refused.class(), Class::Invalid, "{host}");
         assert_eq!(check(host, &[range]), Ok(()), "{host} with {range}");
         assert!(check(host, &["11.0.0.0/8", "2600::/16"]).is_err(), "{host}");
+    }
+}
+
+#[test]
+fn what_stands_around_the_host_hides_nothing() {
+    for url in [
+        "http://8.8.8.8@127.0.0.1/",
+        "http://127.0.0.1:80@8.8.8.8/",
+        "http://@127.0.0.1/",
+        "http://8.8.8.8:x@127.0.0.1:80/",
+        "http://127.0.0.1:0/",
+        "http://127.0.0.1:00080/",
+        "http://127.0.0.1:/",
+        "http://127.0.0.1?@8.8.8.8",
+        "http://127.0.0.1#@8.8.8.8",
+        "http://127.0.0.1\\@8.8.8.8/",
+        "http://localhost.:22/",
+        "https://[::1]:443/",
+        "http:///127.0.0.1/",
+        "http:/\\127.0.0.1/",
+        "http://8.8.8.8:65536/",
+        "http://8.8.8.8:-1/",
+        "http://8.8.8.8:80:80/",
+        "http://8.8.8.8:0x50/",
+    ] {
+        let checked = url
+            .parse::<CallbackUrl>()
+            .is_ok_and(|url| check_literal(&url, &[]).is_ok());
+        assert!(!checked, "{url}");
+    }
+    for url in [
+        "http://8.8.8.8\\@127.0.0.1/",
+        "https://8.8.8.8:22/?@127.0.0.1",
+    ] {
+        let url: CallbackUrl = url.parse().unwrap();
+        assert_eq!(check_literal(&url, &[]), Ok(()), "{url}");
     }
 }
 

@@ -17,6 +17,7 @@ fn config(key: Option<&str>) -> SenderConfig {
     SenderConfig {
         key: key.map(|secret| SigningKey::parse(secret).unwrap()),
         allow: vec!["127.0.0.0/8".parse().unwrap()],
+        trust: None,
         connect_timeout: Duration::from_secs(1),
         total_timeout: Duration::from_secs(2),
         max_response_bytes: 4096,
@@ -192,6 +193,22 @@ fn a_body_without_end_is_neither_read_to_its_end_nor_waited_for() {
         "{} bytes taken",
         receiver.sent()
     );
+}
+
+#[test]
+fn a_body_that_trickles_is_left_though_it_goes_on_and_the_status_counts() {
+    let receiver = Receiver::endless(b"HTTP/1.1 503 Down\r\nretry-after: 9\r\n\r\n", 1);
+    let begin = Instant::now();
+    let patient = SenderConfig {
+        total_timeout: Duration::from_mins(2),
+        ..config(None)
+    };
+    let attempt = send_to(&receiver.url(), patient);
+    assert_eq!(
+        (attempt.verdict, attempt.status),
+        (retry(Some(9)), Some(503))
+    );
+    assert!(begin.elapsed() < Duration::from_mins(1));
 }
 
 #[test]

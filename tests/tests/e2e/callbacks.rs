@@ -1,6 +1,7 @@
 //! Callbacks: what is sent, how it is signed, when it is sent again, and where it never goes.
 
 use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use agent_tests::callback::{self, Receiver};
@@ -12,6 +13,7 @@ use agent_tests::job::{body, reached, with};
 use agent_tests::process;
 use agent_tests::repo::BareRepo;
 use agent_tests::server::{Builder, Server};
+use agent_tests::tls::Certificate;
 use serde_json::{Value, json};
 use ureq::http::Method;
 
@@ -402,6 +404,68 @@ fn an_answer_without_end_counts_by_its_status_and_is_not_waited_for() {
     let id = submit(&server, &repo, "result ok", &format!("{}/x", endless.url()));
     let delivered = delivery_when(&server, &id, tried(1));
     assert_eq!(delivered["state"], "delivered");
+}
+
+/// A receiver behind TLS, and what it got.
+fn behind_tls(certificate: &Certificate) -> (HttpServer, Arc<Mutex<Vec<Request>>>) {
+    let received = Arc::<Mutex<Vec<Request>>>::default();
+    let seen = Arc::clone(&received);
+    let server = HttpServer::start_tls(certificate, move |request| {
+        seen.lock().unwrap().push(request);
+        Answer::Respond(Response::new(204))
+    });
+    (server.unwrap(), received)
+}
+
+/// The delivery of a job that calls back to `receiver`, after its first try, by a server that
+/// trusts what is written in `pem`.
+fn over_tls(receiver: &HttpServer, pem: Option<&str>) -> Value {
+    let mut builder = Builder::new().unwrap().env("WEBHOOK_SECRET", PLAIN);
+    if let Some(pem) = pem {
+        let file = builder.dir().join("trusted.pem");
+        std::fs::write(&file, pem).unwrap();
+        builder = builder.env("SSL_CERT_FILE", file);
+    }
+    let repo = builder.repo("acme", "app").unwrap();
+    let server = builder.start().unwrap();
+    let url = format!("https://localhost:{}/x", receiver.address().port());
+    let id = submit(&server, &repo, "result ok", &url);
+    delivery_when(&server, &id, tried(1))
+}
+
+#[test]
+fn a_receiver_with_a_certificate_of_its_own_is_reached_when_that_is_trusted_and_else_gets_nothing()
+{
+    let (own, other) = (
+        Certificate::localhost().unwrap(),
+        Certificate::localhost().unwrap(),
+    );
+    let (receiver, received) = behind_tls(&own);
+    for untrusted in [None, Some(other.pem())] {
+        let pending = over_tls(&receiver, untrusted);
+        assert_eq!(pending["state"], "pending");
+        assert_eq!(pending["tries"][0]["status"], Value::Null);
+        let error = pending["tries"][0]["error"].as_str().unwrap();
+        assert!(error.contains("certificate"), "{error}");
+        assert!(received.lock().unwrap().is_empty());
+    }
+    let both = format!("{}{}", other.pem(), own.pem());
+    let delivered = over_tls(&receiver, Some(&both));
+    assert_eq!(delivered["state"], "delivered", "{delivered:#}");
+    callback::verify(&received.lock().unwrap()[0], PLAIN).unwrap();
+}
+
+#[test]
+fn a_file_to_trust_that_holds_no_certificate_is_refused_at_the_start() {
+    let builder = Builder::new().unwrap();
+    let empty = builder.dir().join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    let error = builder.env("SSL_CERT_FILE", &empty).start().unwrap_err();
+    let said = format!("{error:#}");
+    assert!(
+        said.contains("SSL_CERT_FILE") && said.contains("no certificate in it"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 mod admin;
+mod callback_ledger;
 mod callbacks;
 mod cancel;
 mod disk;

@@ -270,6 +270,7 @@ fn sender() -> Sender {
     Sender::new(SenderConfig {
         key: None,
         allow: Vec::new(),
+        trust: None,
         connect_timeout: Duration::from_secs(1),
         total_timeout: Duration::from_secs(1),
         max_response_bytes: 1024,

@@ -74,23 +74,27 @@ async fn an_endpoint_that_never_answers_delays_no_other_and_gets_everything_when
 
     dead.set(Mode::Close);
     failing(&stage, 1).await;
-    let tried = dead.now().arrivals();
+    let so_far = dead.now().arrivals();
     assert!(
-        (7..=8).contains(&tried),
-        "five failures of this server: {tried}"
+        (7..=8).contains(&so_far),
+        "five failures of this server: {so_far}"
     );
     let last = jobs[MANY - 1];
     let (tries, wait) = wait_of(&stage, last).await;
     assert!(tries == 0 && (24..=36).contains(&wait), "{tries}, {wait}");
     arrives(&stage, &living, "three").await;
-    assert_eq!(dead.now().arrivals(), tried, "it is left alone");
+    assert_eq!(dead.now().arrivals(), so_far, "it is left alone");
 
     dead.set(Mode::Hold);
     stage.clock.step(FIRST);
     arrives(&stage, &living, "four").await;
-    dead.until(|now| now.arrivals() == tried + 1).await;
+    dead.until(|now| now.arrivals() == so_far + 1).await;
     arrives(&stage, &living, "five").await;
-    assert_eq!(dead.now().arrivals(), tried + 1, "one try to see how it is");
+    assert_eq!(
+        dead.now().arrivals(),
+        so_far + 1,
+        "one try to see how it is"
+    );
     dead.set(Mode::Close);
     let begun = Instant::now();
     while wait_of(&stage, last).await.1 < 48 {
@@ -150,12 +154,12 @@ async fn a_redelivery_is_tried_at_once_though_its_endpoint_is_left_alone() {
         assert!(begun.elapsed() < Duration::from_secs(90));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let tried = dead.now().arrivals();
+    let so_far = dead.now().arrivals();
     dead.set(Mode::Hold);
     let job = jobs[MANY - 1];
     let id = log(&stage, job).await.id;
     stage.engine.redeliver_once(job, id, None).await.unwrap();
-    dead.until(|now| now.arrivals() == tried + 1).await;
+    dead.until(|now| now.arrivals() == so_far + 1).await;
     dead.set(Mode::Take);
     dead.until(|now| now.taken.contains_key(&id.to_string()))
         .await;

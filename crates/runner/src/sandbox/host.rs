@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use super::address::is_public;
+use agent_domain::special_address;
 
 /// Ports of an entry that names none: HTTPS and HTTP.
 const WEB_PORTS: [u16; 2] = [443, 80];
@@ -225,7 +225,7 @@ impl HostList {
             host: Host::Address(address.to_canonical()),
             port: target.port,
         };
-        is_public(address)
+        special_address(address).is_none()
             || self.has(&itself)
             || self
                 .gateway
