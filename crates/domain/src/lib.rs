@@ -17,6 +17,7 @@ mod coordinator;
 mod disk;
 mod error;
 mod facts;
+mod failures;
 mod id;
 mod job;
 pub mod limits;
@@ -52,6 +53,7 @@ pub use coordinator::{
 pub use disk::{Bytes, Room, Shortage, Watermark};
 pub use error::Class;
 pub use facts::{Facts, PullRequest};
+pub use failures::{FAILURES, Failure};
 pub use id::{ClientId, DeliveryId, IdError, Ids, JobId};
 pub use job::{Job, JobSpec, NameError, Phase, State, Status};
 pub use log_line::{ENTRY_TEXT_MAX, LINE_TORN, LogLine, LogStream};

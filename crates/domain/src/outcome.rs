@@ -3,7 +3,7 @@
 //! Neither the exit code nor the result event is believed alone: the CLI reports failures of the
 //! model's API with subtype `success`, and an interrupted run exits with 0.
 
-use crate::{Reason, Timestamp};
+use crate::{Reason, Timestamp, failures};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,9 +146,10 @@ pub fn judge(end: &RunEnd) -> Result<(), Ending> {
     }
     match (&end.summary.result, end.exit_code) {
         (Some(result), Some(0)) if result.subtype == "success" && !result.is_error => Ok(()),
-        (Some(result), _) if result.is_error || result.subtype != "success" => {
-            failed(classify(result, &end.summary), &sentence(&result.text, end))
-        }
+        (Some(result), _) if result.is_error || result.subtype != "success" => failed(
+            failures::reason(result, &end.summary),
+            &sentence(&result.text, end),
+        ),
         _ if end.out_of_memory => failed(
             Reason::OutOfMemory,
             "the agent was killed for want of memory",
@@ -174,40 +175,6 @@ fn failed(reason: Reason, error: &str) -> Result<(), Ending> {
         reason,
         error: error.to_owned(),
     })
-}
-
-fn classify(result: &ResultSummary, summary: &RunSummary) -> Reason {
-    match result.subtype.as_str() {
-        "error_max_turns" => return Reason::MaxTurns,
-        "error_max_budget_usd" => return Reason::Budget,
-        "success" => {}
-        _ => return Reason::AgentFailed,
-    }
-    let rejected = summary.limit_resets_at.is_some() && result.api_error_status == Some(429);
-    if rejected || result.api_error.as_deref() == Some("usage_limit_reached") {
-        return Reason::UsageLimit;
-    }
-    if result.stop_reason.as_deref() == Some("refusal") {
-        return Reason::Refused;
-    }
-    if result.terminal_reason.as_deref() == Some("prompt_too_long") {
-        return Reason::PromptTooLong;
-    }
-    let named = match summary.assistant_error.as_deref() {
-        Some("authentication_failed" | "oauth_org_not_allowed" | "account_on_hold") => Reason::Auth,
-        Some("billing_error") => Reason::Billing,
-        Some("model_not_found") => Reason::ModelNotFound,
-        Some("rate_limit" | "overloaded" | "server_error") => Reason::Api,
-        _ => Reason::AgentFailed,
-    };
-    match (named, result.api_error_status) {
-        (Reason::AgentFailed, Some(401 | 403)) => Reason::Auth,
-        (Reason::AgentFailed, Some(429 | 500..=599)) => Reason::Api,
-        (Reason::AgentFailed, _) if result.api_error.as_deref() == Some("connection_failed") => {
-            Reason::Api
-        }
-        (named, _) => named,
-    }
 }
 
 fn sentence(text: &str, end: &RunEnd) -> String {

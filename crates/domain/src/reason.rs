@@ -48,6 +48,10 @@ reasons! {
     PromptTooLong = "prompt_too_long",
     /// The model's name is unknown.
     ModelNotFound = "model_not_found",
+    /// The answer never had the form that was asked for.
+    OutputSchema = "output_schema",
+    /// The answer is longer than the model can write.
+    MaxOutputTokens = "max_output_tokens",
     /// Clone, fetch, workspace, commit or push failed.
     Git = "git",
     /// The branch asked for exists already.

@@ -1,8 +1,9 @@
 //! What the documentation says of the domain is what the domain is.
 
-use agent_domain::{PermissionMode, Phase, Reason, Status};
+use agent_domain::{FAILURES, PermissionMode, Phase, Reason, Status};
 
 const API: &str = include_str!("../../../docs/API.md");
+const OUTCOMES: &str = include_str!("../../../docs/OUTCOMES.md");
 
 #[test]
 fn every_reason_status_and_phase_is_documented() {
@@ -23,4 +24,23 @@ fn every_permission_mode_reads_back_as_the_cli_spells_it() {
         assert_eq!(mode.as_str().parse(), Ok(mode));
     }
     assert!("bypass".parse::<PermissionMode>().is_err());
+}
+
+#[test]
+fn the_table_of_outcomes_is_the_one_that_jobs_are_judged_by() {
+    let row = |failure: &agent_domain::Failure| {
+        let agent_domain::Failure {
+            situation,
+            told_by,
+            reason,
+            ..
+        } = failure;
+        format!("| {situation} | {told_by} | `{reason}` |\n")
+    };
+    let rows: String = FAILURES.iter().map(row).collect();
+    let head = "| what happened | told by | reason |\n|---|---|---|\n";
+    assert!(
+        OUTCOMES.contains(&format!("{head}{rows}\n")),
+        "docs/OUTCOMES.md should have:\n{head}{rows}"
+    );
 }

@@ -181,7 +181,7 @@ const OUTCOMES: [(&str, &str); 24] = [
     ("ok", ""),
     ("max_turns", "max_turns"),
     ("budget", "budget"),
-    ("schema_retries", "agent_failed"),
+    ("schema_retries", "output_schema"),
     ("execution_error", "agent_failed"),
     ("usage_limit", "usage_limit"),
     ("usage_limit_weekly", "usage_limit"),
@@ -199,7 +199,7 @@ const OUTCOMES: [(&str, &str); 24] = [
     ("model_not_found", "model_not_found"),
     ("prompt_too_long", "prompt_too_long"),
     ("refusal", "refused"),
-    ("max_tokens", "agent_failed"),
+    ("max_tokens", "max_output_tokens"),
     ("cut_stream", ""),
     ("silent_stream", ""),
 ];
