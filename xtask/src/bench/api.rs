@@ -72,8 +72,13 @@ impl ApiBench {
         let claude = dir.path().join("claude");
         fs::write(&claude, IDLE_CLAUDE)?;
         fs::set_permissions(&claude, fs::Permissions::from_mode(0o755))?;
-        let start = |name, jobs| Side::start(&program, &claude, &dir.path().join(name), jobs);
-        let sides = [start("few", FEW)?, start("many", self.jobs)?];
+        let start = |name, jobs, prepare: Prepare| {
+            Side::start(&program, &claude, &dir.path().join(name), jobs, prepare)
+        };
+        let sides = [
+            start("few", FEW, |_, _| Ok(()))?,
+            start("many", self.jobs, long_answer::write_log)?,
+        ];
         let (ratio, name) = if self.posts_only {
             (f64::NAN, String::new())
         } else {
@@ -86,7 +91,7 @@ impl ApiBench {
             factor >= POST_AIM,
         );
         if !self.posts_only {
-            long_answer::run(&sides[1].server, &sides[1].filled.jobs[0])?;
+            long_answer::run(&sides[1].server, &sides[1].filled.unsealed)?;
             let aim = format!(
                 "slowest read ({name}), {} / {FEW} jobs, medians, at most 1.5",
                 self.jobs
@@ -232,6 +237,10 @@ const COMMITS: [&str; 4] = [
     "one row, one writer",
 ];
 
+/// Adds to a data directory what belongs to the job whose log is not sealed, before the server
+/// that will seal it is started.
+type Prepare = fn(&Path, &str) -> Result<()>;
+
 type MakeRequest = fn(&Side, u64) -> Request;
 
 /// Every read, with the same number of rows in its answer whatever the size of the database.
@@ -276,7 +285,13 @@ struct Side {
 }
 
 impl Side {
-    fn start(program: &Path, claude: &Path, root: &Path, jobs: u32) -> Result<Self> {
+    fn start(
+        program: &Path,
+        claude: &Path,
+        root: &Path,
+        jobs: u32,
+        prepare: Prepare,
+    ) -> Result<Self> {
         server::prepare_home(root)?;
         BareRepo::create(&root.join("remote"), "acme", "app")?;
         let settings = [
@@ -287,6 +302,7 @@ impl Side {
         // Once to create the database, so that its rows can be written.
         Server::start(program, root, &settings)?.stop()?;
         let filled = fill::fill(&root.join("data/agent.db"), jobs - QUEUED - 1, &prompt())?;
+        prepare(&root.join("data"), &filled.unsealed)?;
         let server = Server::start(program, root, &settings)?;
         let mut side = Self {
             server,

@@ -32,6 +32,13 @@ const PROMPT: &str = "INSERT INTO job_prompts (job_seq, prompt) VALUES (?1, ?2)"
 const HISTORY: &str = "
     INSERT INTO job_history (job_seq, version, at, event, status, attempt)
     VALUES (?1, ?2, ?3, ?4, ?5, 1)";
+/// What the server would otherwise do for each job while it is measured.
+const SEAL: &str = "INSERT INTO log_seals (job_seq, attempt, bytes, sha256) VALUES (?1, 1, 0, ?2)";
+/// SHA-256 of nothing.
+const EMPTY: [u8; 32] = [
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
+    0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+];
 
 /// Microseconds.
 const SECOND: i64 = 1_000_000;
@@ -45,6 +52,8 @@ pub(crate) struct Filled {
     pub(crate) clients: Vec<String>,
     /// Ids of the jobs, all of them ended.
     pub(crate) jobs: Vec<String>,
+    /// The one of them whose log is not sealed; the others have none.
+    pub(crate) unsealed: String,
 }
 
 /// Adds clients and `count` ended jobs: of ten jobs seven completed, two failed, one cancelled.
@@ -60,10 +69,11 @@ pub(crate) fn fill(database: &Path, count: u32, prompt: &str) -> Result<Filled> 
         transaction.execute(CLIENT, params![id, format!("client{number}")])?;
         filled.clients.push(id);
     }
-    let [mut job, mut prompts, mut history] = [
+    let [mut job, mut prompts, mut history, mut seals] = [
         transaction.prepare(JOB)?,
         transaction.prepare(PROMPT)?,
         transaction.prepare(HISTORY)?,
+        transaction.prepare(SEAL)?,
     ];
     for number in 0..count {
         let id = id(number.into());
@@ -74,9 +84,14 @@ pub(crate) fn fill(database: &Path, count: u32, prompt: &str) -> Result<Filled> 
         for (version, event) in (0..).zip(["created", "claimed", "ended"]) {
             history.execute(params![number + 1, version, begun, event, "running"])?;
         }
+        if number == 0 {
+            filled.unsealed.clone_from(&id);
+        } else {
+            seals.execute(params![number + 1, EMPTY])?;
+        }
         filled.jobs.push(id);
     }
-    drop((job, prompts, history));
+    drop((job, prompts, history, seals));
     transaction.commit()?;
     conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     Ok(filled)
@@ -143,11 +158,13 @@ mod tests {
     fn the_rows_fit_the_servers_schema_and_its_counters() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.db");
-        let schema = include_str!("../../../migrations/sqlite/0001_jobs.sql");
-        Connection::open(&path)
-            .unwrap()
-            .execute_batch(schema)
-            .unwrap();
+        for schema in [
+            include_str!("../../../migrations/sqlite/0001_jobs.sql"),
+            include_str!("../../../migrations/sqlite/0006_log_seals.sql"),
+        ] {
+            let conn = Connection::open(&path).unwrap();
+            conn.execute_batch(schema).unwrap();
+        }
         let filled = fill(&path, 80, "hello").unwrap();
         assert_eq!((filled.clients.len(), filled.jobs.len()), (4, 80));
         let conn = Connection::open(&path).unwrap();

@@ -33,8 +33,14 @@ const MEMORY_AIM: f64 = 32.0;
 /// want more processors than there may be, so their row is for information.
 const WAIT_AIM: f64 = 50.0;
 
-/// Writes a log for a job that has ended, as the agent would have; its messages are `bytes` long.
-fn write_log(data_dir: &Path, job: &str, bytes: usize) -> Result<()> {
+/// Writes the log of a job that has ended, as the agent would have: before a server seals it, since
+/// what comes after the seal is not of the log.
+pub(crate) fn write_log(data_dir: &Path, job: &str) -> Result<()> {
+    write_messages(data_dir, job, BYTES)
+}
+
+/// Writes a log whose messages are `bytes` long.
+fn write_messages(data_dir: &Path, job: &str, bytes: usize) -> Result<()> {
     let path = data_dir.join("logs").join(job).join("1.log");
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
@@ -58,9 +64,9 @@ fn write_log(data_dir: &Path, job: &str, bytes: usize) -> Result<()> {
     Ok(file.flush()?)
 }
 
-/// Reads the messages of `job`, an ended one, with other requests going on, and prints how both fared.
+/// Reads the messages of `job`, whose log [`write_log`] wrote, with other requests going on, and
+/// prints how both fared.
 pub(crate) fn run(server: &Server, job: &str) -> Result<()> {
-    write_log(&server.root().join("data"), job, BYTES)?;
     let mut table = Table::new(&[
         "answers at a time",
         "MB each",
@@ -192,7 +198,7 @@ mod tests {
     #[test]
     fn the_log_is_as_long_as_it_should_be_and_can_be_parsed() {
         let dir = tempfile::tempdir().unwrap();
-        write_log(dir.path(), "abc", 1_000_000).unwrap();
+        write_messages(dir.path(), "abc", 1_000_000).unwrap();
         let log = fs::read(dir.path().join("logs/abc/1.log")).unwrap();
         assert!((1_000_000..1_100_000).contains(&log.len()), "{}", log.len());
         let mut lines = log.trim_ascii_end().split(|byte| *byte == b'\n');
