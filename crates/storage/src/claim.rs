@@ -9,17 +9,18 @@ use agent_domain::{Job, Timestamp};
 use rusqlite::{Connection, params};
 
 use crate::rows::{Columns, micros};
+use crate::tally::{Tally, counted};
 use crate::{Change, JobWithClient, Store, StoreError, jobs, sql};
 
 /// How many jobs one claim passes over at most, for a bound on how long it holds up other writes.
 const PASSED_OVER_MAX: usize = 1_000;
 
 pub(crate) const DUE: &str = "
-    SELECT seq FROM jobs INDEXED BY jobs_parked
+    SELECT seq, client_id FROM jobs INDEXED BY jobs_parked
     WHERE status = 'queued' AND ready_seq IS NULL AND not_before <= ?1 ORDER BY not_before";
 
 pub(crate) const MISDATED: &str = "
-    SELECT seq FROM jobs INDEXED BY jobs_parked
+    SELECT seq, client_id FROM jobs INDEXED BY jobs_parked
     WHERE status = 'queued' AND ready_seq IS NULL AND not_before > ?1 AND reason = 'lost'";
 
 pub(crate) const PROMOTE: &str = "
@@ -53,21 +54,24 @@ impl Store {
         now: Timestamp,
         decide: impl FnMut(&Job) -> Option<Change> + Send + 'static,
     ) -> Result<Vec<JobWithClient>, StoreError> {
-        self.write(move |conn| claim(conn, limit, now, decide))
+        self.write(move |conn| counted(conn, |tally| claim(conn, limit, now, decide, tally)))
             .await
     }
 
     /// Makes parked jobs ready whose time has come, and says how many. [`Store::claim`] and
     /// [`Store::create_job`] do so too; without any of them such a job is still counted as parked.
     pub async fn promote(&self, now: Timestamp) -> Result<u64, StoreError> {
-        self.write(move |conn| promote(conn, now)).await
+        self.write(move |conn| counted(conn, |tally| promote(conn, now, tally)))
+            .await
     }
 
     /// Makes jobs ready that wait after a lost run, and until later than `latest`, which is when
     /// they could wait until at most had the clock not been set back.
     pub async fn promote_misdated(&self, latest: Timestamp) -> Result<u64, StoreError> {
-        self.write(move |conn| promote_each(conn, MISDATED, latest))
-            .await
+        let promote = move |conn: &Connection| {
+            counted(conn, |tally| promote_each(conn, MISDATED, latest, tally))
+        };
+        self.write(promote).await
     }
 
     /// The time at which the first parked job becomes ready.
@@ -86,8 +90,9 @@ fn claim(
     limit: u32,
     now: Timestamp,
     mut decide: impl FnMut(&Job) -> Option<Change>,
+    tally: &mut Tally,
 ) -> Result<Vec<JobWithClient>, StoreError> {
-    promote(conn, now)?;
+    promote(conn, now, tally)?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut claimed = Vec::new();
     let (mut last, mut passed_over) = (0, 0);
@@ -97,7 +102,9 @@ fn claim(
         };
         last = place;
         match decide(&ready.job) {
-            Some(change) if change.job.id == ready.job.id && jobs::commit(conn, &change)? => {
+            Some(change)
+                if change.job.id == ready.job.id && jobs::commit(conn, &change, tally)? =>
+            {
                 claimed.push(JobWithClient {
                     job: change.job,
                     client: ready.client,
@@ -120,24 +127,28 @@ fn next_ready(conn: &Connection, last: i64) -> Result<Option<(i64, JobWithClient
     Ok(jobs::find(conn, id)?.map(|job| (place, job)))
 }
 
-pub(crate) fn promote(conn: &Connection, now: Timestamp) -> Result<u64, StoreError> {
-    promote_each(conn, DUE, now)
+pub(crate) fn promote(
+    conn: &Connection,
+    now: Timestamp,
+    tally: &mut Tally,
+) -> Result<u64, StoreError> {
+    promote_each(conn, DUE, now, tally)
 }
 
 fn promote_each(
     conn: &Connection,
     found_by: &'static str,
     at: Timestamp,
+    tally: &mut Tally,
 ) -> Result<u64, StoreError> {
-    let due = sql::all(
-        conn,
-        found_by,
-        [micros(at)],
-        |row| Ok(row.get::<_, i64>(0)?),
-    )?;
+    let due = sql::all(conn, found_by, [micros(at)], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+    })?;
     let mut promoted = 0;
-    for seq in due {
+    for (seq, client) in due {
         sql::run(conn, PROMOTE, params![seq])?;
+        tally.left(&client, "parked");
+        tally.came(&client, "ready");
         promoted += 1;
     }
     Ok(promoted)

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use agent_domain::{Fence, Job, JobId, WorkerId};
 use rusqlite::{Connection, Row};
 
+use crate::jobs::Stored;
 use crate::rows::{self, Columns, job_columns};
+use crate::tally::{Tally, counted};
 use crate::{Change, HeldJob, Store, StoreError, jobs, sql};
 
 pub(crate) const HELD: &str = "
@@ -20,7 +22,7 @@ pub(crate) const QUEUED_WITH_OWN_KEYS: &str = "
 pub(crate) const IN_BRIEF: &str = concat!(
     "SELECT ",
     job_columns!("''"),
-    " FROM jobs j WHERE j.id = ?1"
+    ", j.seq, j.version, j.bucket FROM jobs j WHERE j.id = ?1"
 );
 
 impl Store {
@@ -70,17 +72,30 @@ impl Store {
 fn change_each(
     conn: &Connection,
     ids: &[JobId],
+    decide: impl FnMut(&Job) -> Option<Change>,
+) -> Result<Vec<Job>, StoreError> {
+    counted(conn, |tally| change_counted(conn, ids, decide, tally))
+}
+
+fn change_counted(
+    conn: &Connection,
+    ids: &[JobId],
     mut decide: impl FnMut(&Job) -> Option<Change>,
+    tally: &mut Tally,
 ) -> Result<Vec<Job>, StoreError> {
     let mut changed = Vec::with_capacity(ids.len());
     for id in ids {
         let found = sql::one(conn, IN_BRIEF, [id.to_string()], |row| {
-            rows::job(&mut Columns::of(row))
+            let mut columns = Columns::of(row);
+            Ok((rows::job(&mut columns)?, Stored::read(&mut columns)?))
         })?;
-        let Some(change) = found.as_ref().and_then(&mut decide) else {
+        let Some((job, stored)) = found else {
             continue;
         };
-        if change.job.id == *id && jobs::commit(conn, &change)? {
+        let Some(change) = decide(&job) else {
+            continue;
+        };
+        if change.job.id == *id && jobs::commit_stored(conn, &change, &stored, tally)? {
             changed.push(change.job);
         }
     }

@@ -6,6 +6,7 @@ use agent_domain::{Client, ClientId, Job, JobId};
 use rusqlite::{Connection, params, params_from_iter};
 
 use crate::rows::{self, Columns, client_columns, job_columns, micros};
+use crate::tally::{Tally, counted};
 use crate::{
     Change, CreatedJob, HistoryEntry, JobWithClient, NewJob, NewOnce, Store, StoreError, claim,
     clients, lists, once, outbox, seals, sql,
@@ -49,9 +50,13 @@ pub(crate) const UPDATE: &str = "
         worktree_path = ?16, exit_code = ?17, pr_number = ?18, pr_url = ?19, files_changed = ?20,
         session_id = ?21, model = ?22, cli_version = ?23, num_turns = ?24, cost_usd = ?25,
         started_at = ?26, updated_at = ?27, worker = ?28, lost_runs = ?29,
-        earlier_cost_usd = ?30
-    WHERE id = ?31 AND version = ?32
-    RETURNING seq";
+        earlier_cost_usd = ?30, seals = seals + ?31
+    WHERE seq = ?32 AND version = ?33";
+
+/// What [`Stored`] holds.
+pub(crate) const STORED: &str = "SELECT seq, version, bucket FROM jobs WHERE id = ?1";
+
+pub(crate) const COUNT_SEAL: &str = "UPDATE jobs SET seals = seals + 1 WHERE seq = ?1";
 
 pub(crate) const INSERT_PROMPT: &str = "INSERT INTO job_prompts (job_seq, prompt) VALUES (?1, ?2)";
 
@@ -140,16 +145,17 @@ impl Store {
     /// it; not for a renewal, which is tried again soon in any case.
     pub async fn commit(&self, change: Change) -> Result<bool, StoreError> {
         if is_renewal(&change) {
-            return self.write(move |conn| commit(conn, &change)).await;
+            return self.write(move |conn| commit_alone(conn, &change)).await;
         }
         let change = Arc::new(change);
-        self.write_surely(move |conn| commit(conn, &change)).await
+        self.write_surely(move |conn| commit_alone(conn, &change))
+            .await
     }
 
     /// As [`Store::commit`], and remembers in the same transaction the request for the change.
     pub async fn commit_once(&self, change: Change, once: NewOnce) -> Result<bool, StoreError> {
         self.write(move |conn| {
-            let stored = commit(conn, &change)?;
+            let stored = commit_alone(conn, &change)?;
             if stored {
                 once::remember(conn, &once)?;
             }
@@ -164,22 +170,28 @@ pub(crate) fn find(conn: &Connection, id: JobId) -> Result<Option<JobWithClient>
 }
 
 fn create(conn: &Connection, new: NewJob) -> Result<CreatedJob, StoreError> {
+    let client_id = counted(conn, |tally| insert(conn, new, tally))?;
+    Ok(CreatedJob {
+        client_id,
+        position: lists::ready(conn)?,
+    })
+}
+
+fn insert(conn: &Connection, new: NewJob, tally: &mut Tally) -> Result<ClientId, StoreError> {
     let mut job = new.job;
     job.client_id = client_of(conn, job.client_id, new.create_client)?;
     if let Some(holder) = branch_holder(conn, &job)? {
         return Err(StoreError::BranchHeld(holder));
     }
     // Those that became ready before it stand before it.
-    claim::promote(conn, job.created_at)?;
+    claim::promote(conn, job.created_at, tally)?;
     let values = rows::changing(&job)?.into_iter().chain(rows::fixed(&job));
     sql::run(conn, INSERT, params_from_iter(values))?;
     let seq = conn.last_insert_rowid();
     sql::run(conn, INSERT_PROMPT, params![seq, &*job.spec.prompt])?;
     record(conn, seq, &job, "created", None)?;
-    Ok(CreatedJob {
-        client_id: job.client_id,
-        position: lists::ready(conn)?,
-    })
+    tally.came(&job.client_id, rows::bucket(&job));
+    Ok(job.client_id)
 }
 
 fn client_of(
@@ -204,27 +216,83 @@ fn branch_holder(conn: &Connection, job: &Job) -> Result<Option<JobId>, StoreErr
     sql::one(conn, BRANCH_HOLDER, params, |row| Columns::of(row).parsed())
 }
 
-pub(crate) fn commit(conn: &Connection, change: &Change) -> Result<bool, StoreError> {
-    let job = &change.job;
-    let Some(before) = job.version.checked_sub(1) else {
-        return Ok(false);
-    };
-    let guard = [rows::owned(&job.id), rows::whole(before)?];
-    let values = rows::changing(job)?.into_iter().chain(guard);
-    let changed = sql::one(conn, UPDATE, params_from_iter(values), |row| {
-        Columns::of(row).take()
+/// Counts a seal that was stored for an attempt that had ended before.
+pub(crate) fn count_seal(conn: &Connection, seq: i64) -> Result<(), StoreError> {
+    sql::run(conn, COUNT_SEAL, [seq]).map(drop)
+}
+
+/// What a change of a job has to know of it as it is stored.
+pub(crate) struct Stored {
+    seq: i64,
+    version: u64,
+    bucket: String,
+}
+
+impl Stored {
+    /// Reads `seq, version, bucket`.
+    pub(crate) fn read(columns: &mut Columns<'_, '_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            seq: columns.take()?,
+            version: columns.whole()?,
+            bucket: columns.take()?,
+        })
+    }
+}
+
+fn commit_alone(conn: &Connection, change: &Change) -> Result<bool, StoreError> {
+    counted(conn, |tally| commit(conn, change, tally))
+}
+
+/// Stores a change of a job.
+pub(crate) fn commit(
+    conn: &Connection,
+    change: &Change,
+    tally: &mut Tally,
+) -> Result<bool, StoreError> {
+    let stored = sql::one(conn, STORED, [change.job.id.to_string()], |row| {
+        Stored::read(&mut Columns::of(row))
     })?;
-    let Some(seq) = changed else {
+    stored.map_or(Ok(false), |stored| {
+        commit_stored(conn, change, &stored, tally)
+    })
+}
+
+/// Stores a change of a job that was read in the same transaction as `stored`.
+pub(crate) fn commit_stored(
+    conn: &Connection,
+    change: &Change,
+    stored: &Stored,
+    tally: &mut Tally,
+) -> Result<bool, StoreError> {
+    let job = &change.job;
+    let seq = stored.seq;
+    if job.version.checked_sub(1) != Some(stored.version) {
         return Ok(false);
+    }
+    let sealed = match &change.seal {
+        Some(seal) => seals::insert(conn, seq, job.attempt, seal)?,
+        None => false,
     };
+    let guard = [
+        rows::int(sealed.into()),
+        rows::int(seq),
+        rows::whole(stored.version)?,
+    ];
+    let values = rows::changing(job)?.into_iter().chain(guard);
+    if sql::run(conn, UPDATE, params_from_iter(values))? != 1 {
+        let why = "a job changed within the transaction that had read it";
+        return Err(StoreError::Internal(why.to_owned()));
+    }
+    let bucket = rows::bucket(job);
+    if bucket != stored.bucket {
+        tally.left(&job.client_id, &stored.bucket);
+        tally.came(&job.client_id, bucket);
+    }
     if !is_renewal(change) {
         record(conn, seq, job, change.event, change.detail.as_deref())?;
     }
     if let Some(delivery) = &change.delivery {
         outbox::insert(conn, seq, job.updated_at, delivery)?;
-    }
-    if let Some(seal) = &change.seal {
-        seals::insert(conn, seq, job.attempt, seal)?;
     }
     Ok(true)
 }

@@ -23,6 +23,7 @@ mod rows;
 mod seals;
 mod sql;
 mod store;
+mod tally;
 mod writer;
 
 pub use error::StoreError;

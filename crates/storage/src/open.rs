@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0007_retention.sql"),
     include_str!("../../../migrations/sqlite/0008_job_secrets.sql"),
     include_str!("../../../migrations/sqlite/0009_delivery_endpoints.sql"),
+    include_str!("../../../migrations/sqlite/0010_counted_by_code.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -244,6 +245,57 @@ mod tests {
         assert!(upgrade(&mut conn, &[good, bad], Path::new("x")).is_err());
         assert_eq!(version(&conn), 0);
         assert!(is_empty(&conn).unwrap());
+    }
+
+    /// As they were when triggers kept the counters.
+    const WITH_TRIGGERS: usize = 9;
+
+    #[tokio::test]
+    async fn what_triggers_have_counted_is_counted_on() {
+        let (mut conn, dir) = fresh();
+        upgrade(&mut conn, &MIGRATIONS[..WITH_TRIGGERS], Path::new("x")).unwrap();
+        conn.execute_batch(
+            "INSERT INTO clients (id, name, github_org, github_repo, default_branch, created_at,
+                updated_at)
+             VALUES ('00000000000000000000000000000001', 'a', 'a', 'a', 'main', 0, 0);
+             INSERT INTO jobs (seq, id, client_id, branch, version, attempt, fence, status, phase,
+                lease_until, created_at, updated_at)
+             SELECT value, printf('%032x', value), '00000000000000000000000000000001', value, 1, 1, 1,
+                'running', 'fetching', 0, 0, 0
+             FROM (SELECT column1 AS value FROM (VALUES (1), (2), (3)));
+             INSERT INTO job_prompts SELECT seq, 'x' FROM jobs;
+             UPDATE jobs SET status = 'queued', phase = NULL, ready_seq = 5 WHERE seq = 3;
+             INSERT INTO log_seals VALUES (3, 1, 0, zeroblob(32));",
+        )
+        .unwrap();
+        drop(conn);
+        let path = dir.path().join("x.db");
+        let store = crate::Store::open(crate::StoreConfig { path, readers: 1 }).unwrap();
+        let counts = store.counts().await.unwrap();
+        assert_eq!((counts.running, counts.ready, counts.parked), (2, 1, 0));
+        assert!(store.unsealed(0, 9).await.unwrap().is_empty());
+
+        let first = "00000000000000000000000000000001".parse().unwrap();
+        let release = |job: &agent_domain::Job| {
+            let mut job = job.clone();
+            job.version += 1;
+            job.state = agent_domain::State::Queued {
+                not_before: None,
+                reason: None,
+            };
+            Some(crate::Change {
+                job,
+                event: "released",
+                detail: None,
+                delivery: None,
+                seal: None,
+            })
+        };
+        let changed = store.change_each(vec![first], release).await.unwrap();
+        assert_eq!(changed.len(), 1);
+        let counts = store.counts().await.unwrap();
+        assert_eq!((counts.running, counts.ready, counts.parked), (1, 2, 0));
+        assert_eq!(store.unsealed(0, 9).await.unwrap().len(), 1);
     }
 
     #[test]

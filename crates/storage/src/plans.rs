@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, StatementStatus};
 
-use crate::{claim, clients, holding, jobs, lists, once, open, outbox, retention, seals};
+use crate::{claim, clients, holding, jobs, lists, once, open, outbox, retention, seals, tally};
 
 /// Run for every request or every claim, so their cost must not grow with history.
 const HOT: &[&str] = &[
@@ -14,7 +14,9 @@ const HOT: &[&str] = &[
     jobs::INSERT,
     jobs::INSERT_PROMPT,
     jobs::INSERT_HISTORY,
+    jobs::STORED,
     jobs::UPDATE,
+    jobs::COUNT_SEAL,
     jobs::BRANCH_HOLDER,
     jobs::BY_ID,
     holding::HELD,
@@ -51,6 +53,8 @@ const HOT: &[&str] = &[
     seals::ENDED,
     seals::UNSEALED,
     seals::SEALED,
+    tally::ADD,
+    tally::BEGIN,
 ];
 
 /// These go over the clients, of which there are few.

@@ -4,6 +4,7 @@ use agent_domain::{JobId, Timestamp};
 use rusqlite::{Connection, params};
 
 use crate::rows::{Columns, micros};
+use crate::tally::{Tally, counted};
 use crate::{ExpiredJob, Store, StoreError, sql};
 
 /// A job may be forgotten when nothing of it is still to be delivered and no unfinished job
@@ -19,7 +20,7 @@ pub(crate) const EXPIRED: &str = "
     ORDER BY j.ended_at LIMIT ?2";
 
 pub(crate) const ENDED: &str = "
-    SELECT j.seq FROM jobs j
+    SELECT j.seq, j.client_id, j.bucket FROM jobs j
     WHERE j.id = ?1 AND j.ended_at IS NOT NULL
         AND NOT EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_job
             WHERE d.job_seq = j.seq AND d.state = 'pending')";
@@ -75,23 +76,29 @@ impl Store {
     /// there were. One that has something to deliver again stays.
     pub async fn forget_jobs(&self, jobs: Vec<JobId>) -> Result<usize, StoreError> {
         self.write(move |conn| {
-            let mut forgotten = 0;
-            for id in jobs {
-                forgotten += usize::from(forget(conn, id)?);
-            }
-            Ok(forgotten)
+            counted(conn, |tally| {
+                let mut forgotten = 0;
+                for id in jobs {
+                    forgotten += usize::from(forget(conn, id, tally)?);
+                }
+                Ok(forgotten)
+            })
         })
         .await
     }
 }
 
-fn forget(conn: &Connection, id: JobId) -> Result<bool, StoreError> {
+fn forget(conn: &Connection, id: JobId, tally: &mut Tally) -> Result<bool, StoreError> {
     let ended = sql::one(conn, ENDED, [id.to_string()], |row| {
-        Columns::of(row).take::<i64>()
+        let mut columns = Columns::of(row);
+        let seq: i64 = columns.take()?;
+        let (client, bucket): (String, String) = (columns.take()?, columns.take()?);
+        Ok((seq, client, bucket))
     })?;
-    let Some(seq) = ended else {
+    let Some((seq, client, bucket)) = ended else {
         return Ok(false);
     };
+    tally.left(&client, &bucket);
     for statement in FORGET {
         sql::run(conn, statement, [seq])?;
     }

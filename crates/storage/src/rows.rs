@@ -398,6 +398,15 @@ pub(crate) fn option_cells(options: &RunOptions) -> [Cell<'_>; 4] {
 }
 
 /// Whether the job can be claimed as of its last change.
+/// What the counters distinguish: the column of this name, for a job that is stored now.
+pub(crate) fn bucket(job: &Job) -> &'static str {
+    match job.state.status() {
+        Status::Queued if is_ready(job) => "ready",
+        Status::Queued => "parked",
+        other => other.as_str(),
+    }
+}
+
 fn is_ready(job: &Job) -> bool {
     matches!(job.state, State::Queued { .. })
         && not_before(&job.state).is_none_or(|at| micros(at) <= micros(job.updated_at))

@@ -4,7 +4,7 @@ use agent_domain::{JobId, LogSeal};
 use rusqlite::{Connection, params};
 
 use crate::rows::{self, Columns};
-use crate::{Store, StoreError, Unsealed, sql};
+use crate::{Store, StoreError, Unsealed, jobs, sql};
 
 pub(crate) const INSERT: &str = "
     INSERT INTO log_seals (job_seq, attempt, bytes, sha256) VALUES (?1, ?2, ?3, ?4)
@@ -43,7 +43,14 @@ impl Store {
         self.write(move |conn| {
             let ended = params![job.to_string(), attempt];
             let seq = sql::one(conn, ENDED, ended, |row| Columns::of(row).take())?;
-            seq.map_or(Ok(false), |seq| insert(conn, seq, attempt, &seal))
+            let Some(seq) = seq else {
+                return Ok(false);
+            };
+            let stored = insert(conn, seq, attempt, &seal)?;
+            if stored {
+                jobs::count_seal(conn, seq)?;
+            }
+            Ok(stored)
         })
         .await
     }
@@ -83,7 +90,7 @@ fn unsealed_attempts(conn: &Connection, seq: i64, ended: u32) -> Result<Vec<u32>
     Ok(unsealed)
 }
 
-/// Returns false if there is a seal already.
+/// Returns false if there is a seal already; else it is to be counted in the row of its job.
 pub(crate) fn insert(
     conn: &Connection,
     seq: i64,

@@ -26,7 +26,12 @@ const ONE_SCHEMA: &str = "
         status TEXT NOT NULL,
         created_at INTEGER NOT NULL
     ) STRICT;";
-const JOB_SCHEMA: &str = include_str!("../../../migrations/sqlite/0001_jobs.sql");
+const JOB_SCHEMA: [&str; 3] = [
+    include_str!("../../../migrations/sqlite/0001_jobs.sql"),
+    include_str!("../../../migrations/sqlite/0006_log_seals.sql"),
+    include_str!("../../../migrations/sqlite/0010_counted_by_code.sql"),
+];
+const COUNTS: &str = "INSERT INTO job_counts VALUES ('c', 'ready', 0), ('', 'ready', 0)";
 const CLIENT: &str = "
     INSERT INTO clients (id, name, github_org, github_repo, default_branch, created_at, updated_at)
     VALUES ('c', 'c', 'c', 'c', 'main', 0, 0)";
@@ -46,6 +51,8 @@ const PROMPT: &str = "INSERT INTO job_prompts (job_seq, prompt) VALUES (?1, ?2)"
 const HISTORY: &str = "
     INSERT INTO job_history (job_seq, version, at, event, status, attempt)
     VALUES (?1, 0, ?2, 'created', 'queued', 0)";
+const COUNT: &str =
+    "UPDATE job_counts SET jobs = jobs + 1 WHERE client_id = ?1 AND bucket = 'ready'";
 
 /// Commits before the first that counts: until SQLite's log has its full length and is written
 /// over from its begin, every commit makes a file longer, which costs far more.
@@ -154,8 +161,11 @@ fn create(path: &Path, rows: Rows) -> Result<Connection> {
     match rows {
         Rows::One => conn.execute_batch(ONE_SCHEMA)?,
         Rows::Job => {
-            conn.execute_batch(JOB_SCHEMA)?;
+            for schema in JOB_SCHEMA {
+                conn.execute_batch(schema)?;
+            }
             conn.execute(CLIENT, [])?;
+            conn.execute(COUNTS, [])?;
         }
     }
     Ok(conn)
@@ -179,6 +189,9 @@ fn write_job(conn: &Connection, id: &str, prompt: &str, at: u32) -> Result<()> {
     let seq = conn.last_insert_rowid();
     conn.prepare_cached(PROMPT)?.execute(params![seq, prompt])?;
     conn.prepare_cached(HISTORY)?.execute(params![seq, at])?;
+    for client in ["c", ""] {
+        conn.prepare_cached(COUNT)?.execute([client])?;
+    }
     Ok(())
 }
 

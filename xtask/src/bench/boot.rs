@@ -149,6 +149,7 @@ impl BootBench {
                 attempt.leave(&data.join(format!("attempts/{id}.1")), has_ended)?;
             }
         }
+        fill::recount(&transaction)?;
         transaction.commit()?;
         conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         Ok(())

@@ -1,8 +1,7 @@
 //! Fills a server's database with ended jobs while no server uses it.
 //!
 //! They are written as rows, in one transaction and not through the API: ended jobs cannot be
-//! asked for, and each would otherwise have to be queued, claimed and ended. The database's own
-//! triggers keep its counters.
+//! asked for, and each would otherwise have to be queued, claimed and ended.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,11 +22,11 @@ const JOB: &str = "
     INSERT INTO jobs (seq, id, client_id, branch, title, version, attempt, fence, status, reason,
         error, cancel_requested_at, ended_at, base_commit, head_commit, worktree_path, exit_code,
         files_changed, session_id, model, cli_version, num_turns, cost_usd, created_at, started_at,
-        updated_at)
+        updated_at, seals)
     VALUES (?1, ?2, ?3, ?4, 'Make the thing better', 6, 1, 1, ?5, ?6, ?7, ?8, ?9,
         '0123456789012345678901234567890123456789', '9876543210987654321098765432109876543210',
         '/srv/worktrees/bench/app/' || ?2, 0, 3, '01234567-89ab-cdef-0123-456789abcdef',
-        'claude-opus', '2.1.0', 12, 0.25, ?10, ?10, ?9)";
+        'claude-opus', '2.1.0', 12, 0.25, ?10, ?10, ?9, ?1 > 1)";
 const PROMPT: &str = "INSERT INTO job_prompts (job_seq, prompt) VALUES (?1, ?2)";
 const HISTORY: &str = "
     INSERT INTO job_history (job_seq, version, at, event, status, attempt)
@@ -39,6 +38,14 @@ const EMPTY: [u8; 32] = [
     0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
     0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
 ];
+
+/// What the server keeps up to date with every change.
+const COUNTS: &str = "
+    DELETE FROM job_counts;
+    INSERT INTO job_counts (client_id, bucket, jobs)
+    SELECT client_id, bucket, count(*) FROM jobs GROUP BY client_id, bucket;
+    INSERT INTO job_counts (client_id, bucket, jobs)
+    SELECT '', bucket, sum(jobs) FROM job_counts GROUP BY bucket;";
 
 /// Microseconds.
 const SECOND: i64 = 1_000_000;
@@ -92,9 +99,15 @@ pub(crate) fn fill(database: &Path, count: u32, prompt: &str) -> Result<Filled> 
         filled.jobs.push(id);
     }
     drop((job, prompts, history, seals));
+    recount(&transaction)?;
     transaction.commit()?;
     conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     Ok(filled)
+}
+
+/// Counts all jobs anew.
+pub(crate) fn recount(conn: &Connection) -> Result<()> {
+    Ok(conn.execute_batch(COUNTS)?)
 }
 
 fn insert_job(
@@ -161,6 +174,7 @@ mod tests {
         for schema in [
             include_str!("../../../migrations/sqlite/0001_jobs.sql"),
             include_str!("../../../migrations/sqlite/0006_log_seals.sql"),
+            include_str!("../../../migrations/sqlite/0010_counted_by_code.sql"),
         ] {
             let conn = Connection::open(&path).unwrap();
             conn.execute_batch(schema).unwrap();

@@ -1,0 +1,62 @@
+//! The counters of jobs: what a request changes of them is written once, at its end and in its
+//! transaction.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use rusqlite::{Connection, params};
+
+use crate::{StoreError, sql};
+
+/// In place of a client: all of them together.
+const EVERYONE: &str = "";
+
+pub(crate) const ADD: &str =
+    "UPDATE job_counts SET jobs = jobs + ?3 WHERE client_id = ?1 AND bucket = ?2";
+
+/// The first job in its bucket.
+pub(crate) const BEGIN: &str =
+    "INSERT INTO job_counts (client_id, bucket, jobs) VALUES (?1, ?2, ?3)";
+
+/// How many jobs more, or fewer, are in each bucket of each client.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(BTreeMap<(String, String), i64>);
+
+impl Tally {
+    /// A job of `client` is in `bucket` now.
+    pub(crate) fn came(&mut self, client: &impl Display, bucket: &str) {
+        self.add(client, bucket, 1);
+    }
+
+    /// A job of `client` is in `bucket` no more.
+    pub(crate) fn left(&mut self, client: &impl Display, bucket: &str) {
+        self.add(client, bucket, -1);
+    }
+
+    fn add(&mut self, client: &impl Display, bucket: &str, jobs: i64) {
+        for client in [client.to_string(), EVERYONE.to_owned()] {
+            *self.0.entry((client, bucket.to_owned())).or_default() += jobs;
+        }
+    }
+
+    fn write(&self, conn: &Connection) -> Result<(), StoreError> {
+        for ((client, bucket), jobs) in self.0.iter().filter(|(_, jobs)| **jobs != 0) {
+            let params = params![client, bucket, jobs];
+            if sql::run(conn, ADD, params)? == 0 {
+                sql::run(conn, BEGIN, params)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs `work`, which says what it changes, and then brings the counters up to date.
+pub(crate) fn counted<T>(
+    conn: &Connection,
+    work: impl FnOnce(&mut Tally) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut tally = Tally::default();
+    let done = work(&mut tally)?;
+    tally.write(conn)?;
+    Ok(done)
+}
