@@ -24,6 +24,8 @@ pub struct WorkOrigin {
 /// What became of a workspace that nobody needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reclaimed {
+    /// There was none.
+    Nothing,
     /// It is gone.
     Removed {
         /// The ref that holds what was not delivered, if there was anything.

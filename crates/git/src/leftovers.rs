@@ -59,6 +59,9 @@ impl Git {
     ) -> Result<Reclaimed, GitError> {
         let FoundWorkspace { repo, job } = found;
         let workspace = self.found(found, origin)?;
+        if !workspace.admin().exists() && !workspace.path().exists() {
+            return Ok(Reclaimed::Nothing);
+        }
         let looked_at = workspace.clone();
         let is_known = origin.is_some();
         let why = blocking(move || Ok(reason_to_stay(&looked_at, is_known))).await?;
@@ -226,8 +229,8 @@ fn is_of(name: &str, mirror: &Path) -> bool {
 
 fn age(path: &Path) -> Option<Duration> {
     let modified = path.symlink_metadata().and_then(|meta| meta.modified());
-    // One from the future is as old as it needs to be.
-    Some(modified.ok()?.elapsed().unwrap_or(Duration::MAX))
+    // One from the future may have been made a moment ago, while our clock was set back.
+    Some(modified.ok()?.elapsed().unwrap_or_default())
 }
 
 /// `<a>/<b>` for every directory two levels below `dir`.

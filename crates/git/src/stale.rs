@@ -75,9 +75,10 @@ impl Scope {
         let Some(first) = mark(&file) else {
             return Ok(());
         };
+        let begun = tokio::time::Instant::now();
         let waited = async {
             while mark(&file) == Some(first) {
-                if self.is_stale(&file, private) {
+                if self.is_stale(&file, private, begun.elapsed()) {
                     tracing::warn!(path = %file.display(), "removing a lock file of a killed git");
                     return fs::remove_file(&file)
                         .or_else(|error| match error.kind() {
@@ -104,15 +105,17 @@ impl Scope {
         (is_lock && real.starts_with(&mirror)).then_some(real)
     }
 
-    fn is_stale(&self, file: &Path, private: Option<&Private>) -> bool {
+    /// Whether a lock file belongs to nobody that has not changed while we have `watched` it.
+    fn is_stale(&self, file: &Path, private: Option<&Private>, watched: Duration) -> bool {
         if let Some(Private { admin, tree }) = private {
             return git_at_work(&[admin, tree]) != Some(true);
         }
         let age = fs::symlink_metadata(file)
             .and_then(|meta| meta.modified())
             .ok()
-            // A file from the future is as old as it needs to be.
-            .map_or(Duration::MAX, |at| at.elapsed().unwrap_or(Duration::MAX));
+            .and_then(|at| at.elapsed().ok())
+            // One from the future may have been made a moment ago, while our clock was set back.
+            .map_or(watched, |age| age.max(watched));
         match git_at_work(&[&self.mirror, &self.workspaces]) {
             Some(true) => false,
             Some(false) => age >= AGE,
@@ -189,20 +192,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_young_lock_is_waited_for() {
+    async fn a_young_lock_is_waited_for_also_where_the_clock_was_set_back() {
         let dir = tempfile::tempdir().unwrap();
         let scope = scope(dir.path());
         let path = dir.path().join("m/HEAD.lock");
-        lock(&path, Duration::ZERO);
-        let clear = scope.clear(&path);
-        tokio::pin!(clear);
-        let soon = tokio::time::timeout(Duration::from_millis(300), &mut clear).await;
-        assert!(
-            soon.is_err() && path.exists(),
-            "removed while it may be alive"
-        );
-        fs::remove_file(&path).unwrap();
-        clear.await.unwrap();
+        for ahead in [Duration::ZERO, Duration::from_hours(2)] {
+            lock(&path, Duration::ZERO);
+            let file = fs::File::open(&path).unwrap();
+            file.set_modified(SystemTime::now() + ahead).unwrap();
+            let clear = scope.clear(&path);
+            tokio::pin!(clear);
+            let soon = tokio::time::timeout(Duration::from_millis(300), &mut clear).await;
+            assert!(
+                soon.is_err() && path.exists(),
+                "removed while it may be alive"
+            );
+            fs::remove_file(&path).unwrap();
+            clear.await.unwrap();
+        }
     }
 
     #[tokio::test]

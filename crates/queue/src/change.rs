@@ -260,6 +260,9 @@ impl Engine {
         // What is noted of it later does not end it once more.
         if job.state.ended_at() == Some(job.updated_at) {
             self.inner.vault.forget(job.id);
+            if job.attempt > 0 {
+                self.inner.ended.add(job.id);
+            }
             let reason = job.state.reason().map(agent_domain::Reason::code);
             tracing::info!(job.id = %job.id, job.status = %job.state.status(), job.reason = reason, "job ended");
         }

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::breaker::Endpoints;
 use crate::disk::{Disk, DiskConfig};
 use crate::error::EngineError;
+use crate::housekeeping::EndedJobs;
 use crate::leases::Leases;
 use crate::once::InFlight;
 use crate::readiness::Probe;
@@ -111,6 +112,8 @@ pub(crate) struct Inner {
     pub(crate) unsealed: Notify,
     /// Wakes the housekeeping.
     pub(crate) house: Notify,
+    /// Jobs that have ended, whose workspaces are to be looked for.
+    pub(crate) ended: EndedJobs,
     /// When each lease was last heard of.
     pub(crate) leases: Leases,
     /// Jobs that an earlier server had begun and that are not settled yet.
@@ -167,6 +170,7 @@ impl Engine {
             endpoints: Mutex::default(),
             unsealed: Notify::new(),
             house: Notify::new(),
+            ended: EndedJobs::default(),
             leases: Leases::default(),
             unsettled: AtomicUsize::new(usize::try_from(running).unwrap_or(usize::MAX)),
             stale_writes: AtomicU64::new(0),

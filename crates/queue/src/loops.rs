@@ -7,7 +7,7 @@
 //! | `outbox::relay` | 30 s | a job that ends, a try that is done, the next due time, the end of an endpoint's pause | reads what is due; a delivery under way is not begun twice; its id never changes |
 //! | `leases::reap` | 5 s | the end of the next lease | only a lease that nobody has renewed since it was seen is ended |
 //! | `seal::catch_up` | 10 min | the start, a log left unsealed | a seal is stored once and never changes |
-//! | `housekeeping::keep` | 1 h | the start, a disk that is nearly full or has room again | looks at what is there and at each job's state right before it removes anything |
+//! | `housekeeping::keep` | 1 h | the start, a disk that is nearly full or has room again; for its own workspace a job that ends | looks at what is there and at each job's state right before it removes anything |
 //! | `once::prune` | 1 h | the start | removes only what is out of date, a bounded number at once |
 //! | `retention::watch` | 1 h | the start | forgets only what has ended and has nothing left to do, a bounded number at once |
 

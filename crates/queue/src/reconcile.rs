@@ -4,7 +4,7 @@
 //! A job that has ended never begins again, so what its state says right before the removal stays
 //! true.
 
-use agent_domain::{Event, FoundWorkspace, Reclaimed, Upkeep, WorkOrigin};
+use agent_domain::{Event, FoundWorkspace, JobId, Reclaimed, Upkeep, WorkOrigin};
 
 use crate::engine::Engine;
 
@@ -62,6 +62,25 @@ pub(crate) async fn reconcile(engine: &Engine, upkeep: &dyn Upkeep) {
     }
 }
 
+/// Removes the workspace of one job that has ended, if it is still there. Returns whether nothing
+/// is left of it.
+pub(crate) async fn look_at(engine: &Engine, upkeep: &dyn Upkeep, job: JobId) -> bool {
+    let repo = match engine.inner.store.job(job).await {
+        Ok(Some(known)) => known.client.repo,
+        Ok(None) => return true,
+        Err(error) => {
+            tracing::warn!(job.id = %job, %error, "not known whether its workspace is needed");
+            return false;
+        }
+    };
+    let mut tally = Tally::default();
+    settle(engine, upkeep, &FoundWorkspace { repo, job }, &mut tally).await;
+    if tally.removed > 0 {
+        tracing::info!(job.id = %job, "the workspace of a job that has ended is removed");
+    }
+    tally.kept + tally.failed == 0
+}
+
 async fn settle(engine: &Engine, upkeep: &dyn Upkeep, found: &FoundWorkspace, tally: &mut Tally) {
     let FoundWorkspace { repo, job } = found;
     let origin = match engine.fate(found).await {
@@ -69,10 +88,12 @@ async fn settle(engine: &Engine, upkeep: &dyn Upkeep, found: &FoundWorkspace, ta
         Ok(Fate::Unneeded(origin)) => origin,
         Err(error) => {
             tracing::warn!(job.id = %job, %error, "not known whether its workspace is needed");
+            tally.failed += 1;
             return;
         }
     };
     match upkeep.reclaim(found, origin.as_ref()).await {
+        Ok(Reclaimed::Nothing) => {}
         Ok(Reclaimed::Removed { saved }) => {
             tally.removed += 1;
             let Some(saved_ref) = saved else { return };

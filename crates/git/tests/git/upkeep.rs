@@ -209,14 +209,19 @@ async fn leftovers_of_killed_programs_go_and_what_is_young_or_in_use_stays() {
         mirror.join("objects/pack/tmp_pack_young"),
         mirror.join("HEAD.lock"),
         mirror.join("refs/heads/agent-index-is-a-branch"),
+        mirror.join("made-before-the-clock-was-set-back.lock"),
         bed.path().join("repos/org/.removed-other.git-0"),
         trees.join("someone's own"),
     ];
     for file in old.iter().chain(&stays) {
         fs::write(file, "").unwrap();
     }
-    for file in old.iter().chain([&stays[2], &stays[3], &stays[4]]) {
-        let at = SystemTime::now() - DAYS;
+    let (old_ones, now) = (
+        old.iter().chain([&stays[2], &stays[4], &stays[5]]),
+        SystemTime::now(),
+    );
+    let dated = old_ones.map(|file| (file, now - DAYS));
+    for (file, at) in dated.chain([(&stays[3], now + DAYS)]) {
         fs::File::options()
             .append(true)
             .open(file)

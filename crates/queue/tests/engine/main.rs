@@ -1,9 +1,10 @@
 //! The engine over a real store: what ends leases, what a restart makes of them, and which
-//! callbacks are sent when.
+//! callbacks are sent when, and what is seen to when a job ends.
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 mod callbacks;
 mod expiry;
+mod leavings;
 mod receiver;
 mod settling;
 mod stage;
