@@ -390,6 +390,10 @@ fn read_body(reader: &mut impl BufRead, request: &Request) -> io::Result<Vec<u8>
         reader
             .take(length.min(MAX_BODY_BYTES))
             .read_to_end(&mut body)?;
+        // Whoever sent it may have died midway.
+        if (body.len() as u64) < length.min(MAX_BODY_BYTES) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         return Ok(body);
     }
     loop {
@@ -415,6 +419,7 @@ mod tests {
     fn talk(server: &HttpServer, text: &str) -> String {
         let mut stream = TcpStream::connect(server.address()).unwrap();
         stream.write_all(text.as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
@@ -442,6 +447,13 @@ mod tests {
         );
         assert!(plain.ends_with("\r\n\r\n/a hello"), "{plain}");
         assert_eq!(plain, chunked);
+    }
+
+    #[test]
+    fn a_request_whose_body_was_cut_off_is_none() {
+        let server = echo();
+        let cut = "POST /a HTTP/1.1\r\ncontent-length: 6\r\n\r\nhello";
+        assert_eq!(talk(&server, cut), "");
     }
 
     #[test]
