@@ -49,6 +49,11 @@ impl Floor {
         })
     }
 
+    /// Its remote.
+    pub(crate) fn remote(&self) -> PathBuf {
+        self.root.join("remote/acme/app.git")
+    }
+
     /// Runs the script once; returns the time it took in milliseconds, and notes its steps.
     pub(crate) fn run(&self, number: u32, course: &mut Course) -> Result<f64> {
         let branch = format!("bench/{number}");

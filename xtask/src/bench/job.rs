@@ -3,15 +3,20 @@
 //! A job's time goes from sending `POST /jobs` to the answer of a `GET /jobs/:id` that says
 //! `completed`, as a client sees it that asks every 2 ms on one connection. So up to 2 ms, and the
 //! cost of answering, are charged to the job. The log's own times say where the rest goes.
+//!
+//! Two servers take turns with the script, one without a wall around the agent, as the script, and
+//! one with: its workspaces have git directories of their own.
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use agent_domain::{LogLine, LogStream, Timestamp};
-use agent_tests::repo::BareRepo;
+use agent_tests::repo::{self, BareRepo};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
@@ -44,17 +49,29 @@ pub(crate) struct JobBench {
     /// The agent changes one file, so that there is something to commit.
     #[arg(long)]
     edit: bool,
+    /// So many small files more in the repository.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    files: u32,
 }
+
+/// The levels of the sandbox that are compared.
+const SANDBOXES: [&str; 2] = ["off", "workspace"];
 
 /// Times in milliseconds.
 #[derive(Debug, Default)]
 struct Times {
-    job: Series,
-    own: Series,
+    /// At each level of the sandbox.
+    jobs: [JobTimes; SANDBOXES.len()],
     script: Series,
-    ratio: Series,
-    job_course: Course,
     script_course: Course,
+}
+
+#[derive(Debug, Default)]
+struct JobTimes {
+    seen: Series,
+    own: Series,
+    ratio: Series,
+    course: Course,
 }
 
 impl JobBench {
@@ -62,34 +79,44 @@ impl JobBench {
     pub(crate) fn run(&self) -> Result<()> {
         let [program, claude] = programs::build(["agent-server", "fake-claude"])?;
         let dir = programs::scratch(&program)?;
-        let mut side = JobSide::start(&program, &claude, &dir.path().join("job"), self.edit)?;
-        side.run(0, &mut Course::default())?;
+        let start = |sandbox| {
+            let mut side =
+                JobSide::start(&program, &claude, &dir.path().join(sandbox), sandbox, self)?;
+            side.run(0, &mut Course::default())?;
+            anyhow::Ok(side)
+        };
+        let mut sides = [start(SANDBOXES[0])?, start(SANDBOXES[1])?];
         let floor_root = dir.path().join("floor");
         server::prepare_home(&floor_root)?;
         let prompt = prompt(self.edit);
-        let floor = Floor::prepare(&floor_root, &side.mirror(), &claude, &prompt)?;
-        let times = self.measure(&mut side, &floor)?;
-        self.check_work(&side, &floor)?;
-        side.server.stop()?;
+        let floor = Floor::prepare(&floor_root, &sides[0].mirror(), &claude, &prompt)?;
+        add_files(&floor.remote(), self.files)?;
+        let times = self.measure(&mut sides, &floor)?;
+        for side in sides {
+            self.check_work(&side, &floor)?;
+            side.server.stop()?;
+        }
         self.print(&times);
         Ok(())
     }
 
     /// One after the other, so that whatever the machine does meanwhile meets both sides.
-    fn measure(&self, side: &mut JobSide, floor: &Floor) -> Result<Times> {
+    fn measure(&self, sides: &mut [JobSide; 2], floor: &Floor) -> Result<Times> {
         let mut times = Times::default();
         for number in 1..=WARM_UP + self.pairs {
             if number == WARM_UP + 1 {
                 times = Times::default();
             }
-            let (job, own) = side.run(number, &mut times.job_course)?;
-            thread::sleep(SETTLE);
             let script = floor.run(number, &mut times.script_course)?;
-            thread::sleep(SETTLE);
-            times.job.push(job);
-            times.own.push(own);
             times.script.push(script);
-            times.ratio.push(job / script);
+            thread::sleep(SETTLE);
+            for (side, times) in sides.iter_mut().zip(&mut times.jobs) {
+                let (job, own) = side.run(number, &mut times.course)?;
+                times.seen.push(job);
+                times.own.push(own);
+                times.ratio.push(job / script);
+                thread::sleep(SETTLE);
+            }
         }
         Ok(times)
     }
@@ -121,26 +148,31 @@ impl JobBench {
         let cells = |series: &Series, digits| {
             [series.min(), series.median(), series.max()].map(|value| format!("{value:.digits$}"))
         };
-        table.row("job, POST to completed", cells(&times.job, 1));
-        table.row("job, by its own times", cells(&times.own, 0));
         table.row("script", cells(&times.script, 1));
-        table.row("job / script, per pair", cells(&times.ratio, 2));
+        for (sandbox, job) in SANDBOXES.iter().zip(&times.jobs) {
+            let name = |what| format!("sandbox {sandbox}: {what}");
+            table.row(&name("job, POST to completed"), cells(&job.seen, 1));
+            table.row(&name("by its own times"), cells(&job.own, 0));
+            table.row(&name("job / script, per pair"), cells(&job.ratio, 2));
+        }
         table.print(&format!(
-            "A job with {what}, {} pairs, interleaved",
-            self.pairs
+            "A job with {what}, {} files more, {} turns",
+            self.files, self.pairs
         ));
         times
             .script_course
             .print("The script, medians of its steps");
-        times
-            .job_course
-            .print("The job, medians of its history and its log");
-        let ratio = times.job.median() / times.script.median();
-        print_aim(
-            "job / script, ratio of medians, at most 1.3",
-            ratio,
-            ratio <= AIM,
-        );
+        for (sandbox, job) in SANDBOXES.iter().zip(&times.jobs) {
+            job.course.print(&format!(
+                "The job, sandbox {sandbox}, medians of its history and its log"
+            ));
+            let ratio = job.seen.median() / times.script.median();
+            print_aim(
+                &format!("job / script, sandbox {sandbox}, ratio of medians, at most 1.3"),
+                ratio,
+                ratio <= AIM,
+            );
+        }
     }
 }
 
@@ -154,6 +186,36 @@ fn prompt(edit: bool) -> String {
     format!("A job of the bench.\n```fake\n{work}result ok Done.\n```\n")
 }
 
+/// Commits small files to `main` of a bare repository, the same ones each time.
+fn add_files(remote: &Path, count: u32) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    let mut importing = repo::command(remote)
+        .args(["fast-import", "--quiet"])
+        .stdin(Stdio::piped())
+        .spawn()?;
+    let mut stream = BufWriter::new(importing.stdin.take().context("no way into git")?);
+    write!(
+        stream,
+        "commit refs/heads/main\ncommitter Bench <bench@example.com> 1767323045 +0000\n\
+         data 4\nMore\nfrom refs/heads/main^0\n"
+    )?;
+    for number in 0..count {
+        let text = format!("File number {number}.\n").repeat(20);
+        let (dir, length) = (number / 100, text.len());
+        write!(
+            stream,
+            "M 100644 inline more/{dir}/{number}.txt\ndata {length}\n{text}\n"
+        )?;
+    }
+    stream.flush()?;
+    drop(stream);
+    let status = importing.wait()?;
+    ensure!(status.success(), "git fast-import ended with {status}");
+    Ok(())
+}
+
 /// A server with one repository.
 struct JobSide {
     server: Server,
@@ -163,17 +225,27 @@ struct JobSide {
 }
 
 impl JobSide {
-    fn start(program: &Path, claude: &Path, root: &Path, edit: bool) -> Result<Self> {
+    fn start(
+        program: &Path,
+        claude: &Path,
+        root: &Path,
+        sandbox: &str,
+        bench: &JobBench,
+    ) -> Result<Self> {
         server::prepare_home(root)?;
         let remote = BareRepo::create(&root.join("remote"), "acme", "app")?;
-        let settings: [(&str, &OsStr); 1] = [("CLAUDE_BIN", claude.as_os_str())];
+        add_files(remote.path(), bench.files)?;
+        let settings: [(&str, &OsStr); 2] = [
+            ("CLAUDE_BIN", claude.as_os_str()),
+            ("SANDBOX", sandbox.as_ref()),
+        ];
         let server = Server::start(program, root, &settings)?;
         let connection = server.connect()?;
         Ok(Self {
             server,
             connection,
             remote: remote.path().to_owned(),
-            prompt: prompt(edit),
+            prompt: prompt(bench.edit),
         })
     }
 
