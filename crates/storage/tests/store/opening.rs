@@ -25,6 +25,19 @@ async fn what_was_stored_is_there_after_reopening() {
     assert_eq!(store.counts().await.unwrap().ready, 1);
 }
 
+#[test]
+fn a_lock_that_is_let_go_of_in_a_moment_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = std::fs::File::create(dir.path().join("agent.db.lock")).unwrap();
+    lock.lock().unwrap();
+    let soon = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        drop(lock);
+    });
+    at_path(&dir, "agent.db").unwrap();
+    soon.join().unwrap();
+}
+
 #[tokio::test]
 async fn a_database_in_use_is_refused_also_by_another_name() {
     let (store, dir) = store();
