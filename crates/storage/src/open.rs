@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -24,10 +24,10 @@ const MIGRATIONS: &[&str] = &[
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the lock of another server is waited for. What a server that was killed had just begun
+/// How often the lock of another server is tried, for three seconds in all. What a server that was killed had just begun
 /// to start shares its lock until it is the program it is to be.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often it is tried.
+const LOCK_TRIES: u32 = 150;
+/// Pause between two tries.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// More than there are distinct statements, list variants included.
 const STATEMENTS_CACHED: usize = 128;
@@ -137,16 +137,17 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     let lock = PathBuf::from(name);
     let failed = |error| StoreError::io(&lock.display().to_string(), &error);
     let file = private().truncate(false).open(&lock).map_err(failed)?;
-    let begun = Instant::now();
+    let mut tries = 1;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
-            Err(TryLockError::WouldBlock) if begun.elapsed() >= LOCK_TIMEOUT => {
+            Err(TryLockError::WouldBlock) if tries >= LOCK_TRIES => {
                 return Err(StoreError::InUse { lock });
             }
             Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
         }
+        tries += 1;
     }
 }
 
