@@ -104,6 +104,7 @@ fn show(screen: &mut Screen, job: JobDetails) -> Result<Exit, Failure> {
         ("id", Some(job.id)),
         ("status", Some(job.status)),
         ("phase", job.phase),
+        ("held up by", job.phase_detail),
         ("reason", job.reason),
         ("error", job.error),
         ("client", Some(job.client.name)),

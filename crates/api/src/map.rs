@@ -143,6 +143,7 @@ pub(crate) fn job_details(found: JobWithClient, seals: &[(u32, LogSeal)]) -> wir
         pr_number,
         files_changed: facts.files_changed,
         reason: job.state.reason().map(|reason| reason.to_string()),
+        phase_detail: facts.phase_detail.filter(|_| phase.is_some()),
         phase,
         attempt: job.attempt,
         not_before,

@@ -13,7 +13,7 @@ pub struct PullRequest {
     pub url: String,
 }
 
-/// What is known about a job's execution so far; every field is learned at most once an attempt.
+/// What is known about a job's execution so far; a field is learned at most once an attempt.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Facts {
     /// The commit the workspace was made from.
@@ -42,6 +42,9 @@ pub struct Facts {
     pub cost_usd: Option<f64>,
     /// What the attempts before this one cost: money that is spent stays spent.
     pub earlier_cost_usd: Option<f64>,
+    /// What holds the attempt up in its phase, for people; unlike all others it is told anew each
+    /// time.
+    pub phase_detail: Option<String>,
 }
 
 impl Facts {
@@ -62,6 +65,7 @@ impl Facts {
             num_turns: newer.num_turns.or(self.num_turns),
             cost_usd: newer.cost_usd.or(self.cost_usd),
             earlier_cost_usd: newer.earlier_cost_usd.or(self.earlier_cost_usd),
+            phase_detail: newer.phase_detail,
         }
     }
 

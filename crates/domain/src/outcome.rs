@@ -66,6 +66,8 @@ pub struct RunEnd {
     pub exit_code: Option<i32>,
     /// Set when the agent could not be started at all.
     pub spawn_error: Option<String>,
+    /// Set when there was no room on the disk for what the agent needs, so it was not started.
+    pub disk_full: Option<String>,
     /// Set when what was to be around the agent could not be set up, so it was not started.
     pub sandbox_error: Option<String>,
     /// What the transcript said.
@@ -143,6 +145,9 @@ pub fn judge(end: &RunEnd) -> Result<(), Ending> {
     }
     if let Some(error) = &end.sandbox_error {
         return failed(Reason::Sandbox, error);
+    }
+    if let Some(error) = &end.disk_full {
+        return failed(Reason::DiskFull, error);
     }
     match (&end.summary.result, end.exit_code) {
         (Some(result), Some(0)) if result.subtype == "success" && !result.is_error => Ok(()),

@@ -379,7 +379,10 @@ fn parked(job: &Job, until: Timestamp, reason: Reason, now: Timestamp) -> Transi
     };
     let effects = vec![Effect::Ready, Effect::DirectiveChanged];
     let mut next = step(job, state, now, "parked", effects);
-    next.job.lost_runs = Vec::new();
+    // What found no room was not begun, so it says nothing about why runs are lost.
+    if reason != Reason::DiskFull {
+        next.job.lost_runs = Vec::new();
+    }
     next.detail = Some(format!("{reason} until {}", iso_millis(until)));
     next
 }
@@ -687,6 +690,12 @@ mod tests {
         };
         let parked = finish(&job, ending).unwrap().job;
         assert_eq!(parked.lost_runs, []);
+        let unbegun = Ending::Parked {
+            until: at(50),
+            reason: Reason::DiskFull,
+        };
+        let unbegun = finish(&job, unbegun).unwrap().job;
+        assert_eq!(unbegun.lost_runs, job.lost_runs);
         let job = again(&lose(&again(&parked)).job);
         assert_eq!(job.state.status(), Status::Running);
     }

@@ -128,6 +128,11 @@ impl GitError {
         )
     }
 
+    /// Whether the same call may succeed once there is room on the disk.
+    pub const fn is_disk_full(&self) -> bool {
+        matches!(self, Self::DiskFull { .. })
+    }
+
     /// Why a job fails that meets this error.
     pub const fn reason(&self) -> Reason {
         match self {

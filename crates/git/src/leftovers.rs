@@ -16,6 +16,9 @@ const UNKNOWN_AGE: Duration = Duration::from_hours(24);
 /// A lock file or an unfinished download that was not touched for so long is nobody's, if no git
 /// is at work in the repository.
 const FILE_AGE: Duration = Duration::from_hours(1);
+/// The same for an unfinished object when its room is needed: a git of ours that nobody sees at work
+/// writes small ones only.
+const OBJECT_AGE: Duration = Duration::from_secs(1);
 /// Longest search for such files, in directories.
 const DIRS_MAX: usize = 10_000;
 
@@ -100,8 +103,24 @@ impl Git {
         Ok(self.workspace(repo, *job, &branch, &base))
     }
 
+    /// Gives back what a git that found the disk full has left unfinished: it takes up all the room
+    /// that there was.
+    pub async fn give_back_room(&self, repo: &RepoSlug) -> Result<usize, GitError> {
+        tokio::time::sleep(OBJECT_AGE).await;
+        self.sweep_older_than(repo, OBJECT_AGE).await
+    }
+
     /// Removes what nobody will ever come back for. Returns how much that was.
     pub(crate) async fn sweep_repository(&self, repo: &RepoSlug) -> Result<usize, GitError> {
+        self.sweep_older_than(repo, FILE_AGE).await
+    }
+
+    /// `object_age` is how long unfinished objects are left alone.
+    async fn sweep_older_than(
+        &self,
+        repo: &RepoSlug,
+        object_age: Duration,
+    ) -> Result<usize, GitError> {
         let mirror = self.mirror_path(repo);
         let workspaces = self.workspaces_of(repo);
         // Only with the lock is it certain that none of our own gits is at work.
@@ -122,7 +141,7 @@ impl Git {
             }
             swept.remove(&unfinished(&mirror));
             if stale::git_at_work(&[&mirror, &workspaces]) == Some(false) {
-                sweep_mirror(&mirror, &workspaces, &mut swept);
+                sweep_mirror(&mirror, &workspaces, object_age, &mut swept);
             }
             Ok(swept.0)
         })
@@ -170,7 +189,7 @@ impl Swept {
 }
 
 /// Removes lock files, unfinished downloads and worktrees of killed programs.
-fn sweep_mirror(mirror: &Path, workspaces: &Path, swept: &mut Swept) {
+fn sweep_mirror(mirror: &Path, workspaces: &Path, object_age: Duration, swept: &mut Swept) {
     let mut dirs = vec![mirror.to_owned()];
     let mut looked_at = 0;
     while let Some(dir) = dirs.pop().filter(|_| looked_at < DIRS_MAX) {
@@ -178,7 +197,10 @@ fn sweep_mirror(mirror: &Path, workspaces: &Path, swept: &mut Swept) {
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
             let (path, name) = (entry.path(), entry.file_name());
             let name = name.to_string_lossy();
-            let is_old = || age(&path).is_some_and(|age| age >= FILE_AGE);
+            // Locks may also be held by ourselves, for moments.
+            let is_object = dir.starts_with(mirror.join("objects"));
+            let enough = if is_object { object_age } else { FILE_AGE };
+            let is_old = || age(&path).is_some_and(|age| age >= enough);
             if is_temporary(mirror, &dir, &name) {
                 if is_old() {
                     swept.remove(&path);

@@ -4,7 +4,7 @@ use std::fs;
 
 use agent_domain::{CommitId, JobId};
 
-use crate::command::Invocation;
+use crate::command::{Invocation, Output};
 use crate::commit::{add_all, identified};
 use crate::gitlinks;
 use crate::mirror::blocking;
@@ -28,7 +28,8 @@ impl Git {
             self.take_over(workspace, Broken::LeaveOut).await?;
             let head = self.last_known_commit(workspace).await?;
             let snapshot = match self.snapshot(workspace, &head, job).await {
-                Err(error) if head != *workspace.base() => {
+                // Once there is room, all of it can be saved.
+                Err(error) if head != *workspace.base() && !error.is_disk_full() => {
                     tracing::warn!(%job, %error, "only committed work could be saved");
                     None
                 }
@@ -103,16 +104,14 @@ impl Git {
             Ok(fs::copy(own, index).is_ok())
         })
         .await?;
-        // Exit code 1: some files could not be read, and the others are there.
-        let enough = |code: Option<i32>| matches!(code, Some(0 | 1));
         let links = gitlinks::of(workspace, workspace.save_index()).await;
-        if !copied || !enough(add_all(&add, &links).await?.code) {
+        if !copied || !is_enough(&add_all(&add, &links).await?)? {
             let index = workspace.save_index();
             blocking(move || trash::delete(&index)).await?;
             begin("read-tree").args([head.as_str()]).run_ok().await?;
             let links = gitlinks::of(workspace, workspace.save_index()).await;
             let added = add_all(&add, &links).await?;
-            if !enough(added.code) {
+            if !is_enough(&added)? {
                 return Err(added.failure());
             }
         }
@@ -129,6 +128,16 @@ impl Git {
             .git_dir(workspace.mirror())
             .env("GIT_INDEX_FILE", workspace.save_index())
             .work_tree(workspace.path())
+    }
+}
+
+/// Whether all files were added that can be read: exit code 1 says that some cannot. Those that the
+/// disk had no room for are none of them.
+fn is_enough(added: &Output) -> Result<bool, GitError> {
+    match added.code {
+        Some(0) => Ok(true),
+        _ if added.failure().is_disk_full() => Err(added.failure()),
+        code => Ok(code == Some(1)),
     }
 }
 

@@ -8,13 +8,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use agent_domain::{JobId, Timestamp};
-use agent_storage::ExpiredJob;
+use agent_storage::{ExpiredJob, ExpiredPlace};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
 
 /// How often it is looked for jobs to forget.
 const LOOK_EVERY: Duration = Duration::from_hours(1);
+/// The same after a failure: on a full disk the room is needed.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 /// Jobs forgotten in one transaction: no other write waits for more.
 const BATCH: u32 = 50;
 /// Pause between two transactions, so that others come between them.
@@ -33,14 +35,18 @@ pub struct Retention {
 /// Runs until the engine stops.
 pub(crate) async fn watch(engine: Engine) {
     loop {
+        let mut pause = LOOK_EVERY;
         match forget_old(&engine).await {
             Ok(0) => {}
             Ok(jobs) => tracing::info!(jobs, "ended jobs forgotten"),
-            Err(error) => tracing::warn!(%error, "ended jobs not forgotten"),
+            Err(error) => {
+                tracing::warn!(%error, "ended jobs not forgotten");
+                pause = LOOK_AGAIN;
+            }
         }
         tokio::select! {
             () = engine.inner.stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
@@ -50,17 +56,21 @@ async fn forget_old(engine: &Engine) -> Result<usize, EngineError> {
     let Retention { age, logs } = engine.inner.config.retention;
     let mut forgotten = 0;
     if let Some(before) = age.and_then(|age| now.checked_sub(age).ok()) {
-        while let Some(batch) = forget_batch(engine, before).await? {
+        let mut place = ExpiredPlace::FIRST;
+        while let Some(batch) = forget_batch(engine, before, place).await? {
             forgotten += batch.jobs;
+            place = batch.last;
         }
     }
     if let Some(most) = logs {
         let mut taken = measured(engine).await?;
+        let mut place = ExpiredPlace::FIRST;
         while taken > most {
-            let Some(batch) = forget_batch(engine, now).await? else {
+            let Some(batch) = forget_batch(engine, now, place).await? else {
                 break;
             };
             taken = taken.saturating_sub(batch.bytes);
+            place = batch.last;
             forgotten += batch.jobs;
         }
     }
@@ -72,14 +82,24 @@ struct Batch {
     jobs: usize,
     /// What their logs took.
     bytes: u64,
+    /// The last one that was looked at: those that cannot be forgotten hold up none behind them.
+    last: ExpiredPlace,
 }
 
-/// Forgets the next jobs that ended before `before`; `None` when there are none, or none could be.
-async fn forget_batch(engine: &Engine, before: Timestamp) -> Result<Option<Batch>, EngineError> {
+/// Forgets the next jobs behind `place` that ended before `before`; `None` when there are none.
+async fn forget_batch(
+    engine: &Engine,
+    before: Timestamp,
+    place: ExpiredPlace,
+) -> Result<Option<Batch>, EngineError> {
     if engine.inner.stop.is_cancelled() {
         return Ok(None);
     }
-    let expired = engine.inner.store.expired_jobs(before, BATCH).await?;
+    let expired = engine.inner.store.expired_jobs(before, place, BATCH);
+    let expired = expired.await?;
+    let Some(last) = expired.last().map(|job| job.place) else {
+        return Ok(None);
+    };
     let mut cleared = Vec::new();
     let mut bytes = 0;
     for job in expired {
@@ -94,7 +114,7 @@ async fn forget_batch(engine: &Engine, before: Timestamp) -> Result<Option<Batch
     }
     let jobs = engine.inner.store.forget_jobs(cleared).await?;
     tokio::time::sleep(PAUSE).await;
-    Ok((jobs > 0).then_some(Batch { jobs, bytes }))
+    Ok(Some(Batch { jobs, bytes, last }))
 }
 
 /// Removes what a job has outside the database; returns what its logs took.

@@ -5,6 +5,7 @@ use std::io;
 use agent_domain::Class;
 
 use crate::LostRun;
+use crate::output::is_full;
 
 /// Why a run could not be started, followed or ended in good order.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +13,9 @@ pub enum RunnerError {
     /// There is a record that this attempt was started before.
     #[error("this attempt was started already")]
     AlreadyStarted,
+    /// There is no room on the disk for what the run needs; nothing was started.
+    #[error("no space left on the disk: {0}")]
+    DiskFull(String),
     /// The supervisor could not be started, or refused its task.
     #[error("the supervisor could not be started: {0}")]
     Supervisor(String),
@@ -37,14 +41,27 @@ impl RunnerError {
     pub const fn class(&self) -> Class {
         match self {
             Self::AlreadyStarted => Class::Conflict,
-            Self::Supervisor(_) | Self::Unreachable | Self::Lost(_) | Self::Io { .. } => {
-                Class::Unavailable
-            }
+            Self::DiskFull(_)
+            | Self::Supervisor(_)
+            | Self::Unreachable
+            | Self::Lost(_)
+            | Self::Io { .. } => Class::Unavailable,
         }
+    }
+
+    /// Whether the same run may be started once there is room on the disk.
+    pub const fn is_disk_full(&self) -> bool {
+        matches!(self, Self::DiskFull(_))
     }
 
     /// For `map_err`: says what was tried.
     pub(crate) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { what, source }
+        move |source| {
+            if is_full(&source) {
+                Self::DiskFull(what.to_owned())
+            } else {
+                Self::Io { what, source }
+            }
+        }
     }
 }

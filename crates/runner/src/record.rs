@@ -90,6 +90,8 @@ pub(crate) struct ExitRecord {
 pub(crate) enum Answer {
     /// The run is under way, or has ended already because the agent could not be started.
     Ready { supervisor: u32, agent: Option<u32> },
+    /// As [`Answer::Refused`], for want of room on the disk.
+    DiskFull(String),
     /// Nothing was started and nothing will be.
     Refused(String),
 }
@@ -101,6 +103,8 @@ struct RunEndForm {
     stop: Option<Stop>,
     exit_code: Option<i32>,
     spawn_error: Option<String>,
+    #[serde(default)]
+    disk_full: Option<String>,
     sandbox_error: Option<String>,
     #[serde(with = "RunSummaryForm")]
     summary: RunSummary,
@@ -268,6 +272,7 @@ mod tests {
             stop: Some(Stop::TimedOut),
             exit_code: Some(143),
             spawn_error: None,
+            disk_full: Some("full".into()),
             sandbox_error: Some("no".into()),
             summary: RunSummary {
                 limit_resets_at: Some(5),

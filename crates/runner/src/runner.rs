@@ -211,6 +211,7 @@ impl Runner {
         let answer = tokio::time::timeout(ANSWER_WITHIN, converse(&mut child, &spec)).await;
         let (supervisor, agent) = match answer {
             Ok(Ok(Answer::Ready { supervisor, agent })) => (supervisor, agent),
+            Ok(Ok(Answer::DiskFull(error))) => return Err(RunnerError::DiskFull(error)),
             Ok(Ok(Answer::Refused(error))) => return Err(RunnerError::Supervisor(error)),
             Ok(Err(error)) => return Err(put_down(child, attempt, &error.to_string()).await),
             Err(_) => return Err(put_down(child, attempt, "it does not answer").await),

@@ -42,7 +42,12 @@ pub fn supervise(clock: Arc<dyn Clock>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(&error.to_string());
-            answer(&Answer::Refused(error.to_string()));
+            let said = error.to_string();
+            answer(&if output::is_full(&error) {
+                Answer::DiskFull(said)
+            } else {
+                Answer::Refused(said)
+            });
             ExitCode::FAILURE
         }
     }
@@ -59,6 +64,14 @@ fn begin(clock: Arc<dyn Clock>) -> io::Result<()> {
     std::mem::forget(lock);
     let spec = read_spec()?;
     let spec: Spec<'_> = serde_json::from_slice(&spec)?;
+    // Looked for while nothing counts as started: a log that cannot be opened for another reason ends
+    // the run.
+    if let Some(full) = LogWriter::open(Path::new(&spec.log))
+        .err()
+        .filter(output::is_full)
+    {
+        return Err(full);
+    }
     let own = rustix::process::getpid().as_raw_pid();
     let record = SupervisorRecord {
         supervisor: processes::id_of(own).unwrap_or(ProcessId {
@@ -184,10 +197,10 @@ async fn start(spec: &Spec<'_>, record: &mut SupervisorRecord) -> Result<Started
         .as_ref()
         .map(|wall| sandbox::raise(spec, wall, Path::new(".")))
         .transpose()
-        .map_err(|error| Closed::Wall(error.to_string()))?;
+        .map_err(|error| Closed::of_wall(&error, error.to_string()))?;
     let begun = match &raised {
         Some(wall) => begin_agent(&wall.spec(spec), record)
-            .map_err(|error| Closed::Wall(wall.not_started(&error))),
+            .map_err(|error| Closed::of_wall(&error, wall.not_started(&error))),
         None => begin_agent(spec, record).map_err(|error| {
             Closed::Agent(format!("cannot start {}: {error}", spec.program.display()))
         }),
@@ -262,6 +275,10 @@ fn not_started(spec: &Spec<'_>, closed: Closed, masker: &Masker, clock: &dyn Clo
             spawn_error: Some(masker.text(&error).into_owned()),
             ..RunEnd::default()
         },
+        Closed::NoRoom(error) => RunEnd {
+            disk_full: Some(masker.text(&error).into_owned()),
+            ..RunEnd::default()
+        },
         Closed::Wall(error) => RunEnd {
             sandbox_error: Some(format!(
                 "the sandbox cannot be set up: {}",
@@ -271,7 +288,8 @@ fn not_started(spec: &Spec<'_>, closed: Closed, masker: &Masker, clock: &dyn Clo
         },
     };
     let log_length = LogWriter::open(Path::new(&spec.log)).and_then(|mut log| {
-        let error = end.spawn_error.as_ref().or(end.sandbox_error.as_ref());
+        let errors = [&end.spawn_error, &end.sandbox_error, &end.disk_full];
+        let error = errors.into_iter().find_map(Option::as_ref);
         log.system(clock.now(), error.map_or("", String::as_str));
         log.sync()
     });

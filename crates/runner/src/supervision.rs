@@ -392,6 +392,7 @@ impl Supervision {
                 stop: self.stop,
                 exit_code: self.exit_code,
                 spawn_error: None,
+                disk_full: None,
                 sandbox_error: None,
                 summary,
                 stderr_tail,

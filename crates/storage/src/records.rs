@@ -119,6 +119,23 @@ pub struct ExpiredJob {
     pub id: JobId,
     /// Where it worked.
     pub repo: RepoSlug,
+    /// Where it is among all that have ended.
+    pub place: ExpiredPlace,
+}
+
+/// A place among the jobs that have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpiredPlace {
+    pub(crate) ended_at: i64,
+    pub(crate) seq: i64,
+}
+
+impl ExpiredPlace {
+    /// Before all of them.
+    pub const FIRST: Self = Self {
+        ended_at: i64::MIN,
+        seq: 0,
+    };
 }
 
 /// A change of a job, to be stored only if nobody else changed the job meanwhile.

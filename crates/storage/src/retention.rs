@@ -5,25 +5,27 @@ use rusqlite::{Connection, params};
 
 use crate::rows::{Columns, micros};
 use crate::tally::{Tally, counted};
-use crate::{ExpiredJob, Store, StoreError, sql};
+use crate::{ExpiredJob, ExpiredPlace, Store, StoreError, sql};
 
 /// A job may be forgotten when nothing of it is still to be delivered and no unfinished job
 /// repeats it.
 pub(crate) const EXPIRED: &str = "
-    SELECT j.id, c.github_org, c.github_repo
+    SELECT j.id, c.github_org, c.github_repo, j.ended_at, j.seq
     FROM jobs j INDEXED BY jobs_ended CROSS JOIN clients c ON c.id = j.client_id
-    WHERE j.ended_at < ?1
+    WHERE j.ended_at < ?1 AND (j.ended_at, j.seq) > (?2, ?3)
         AND NOT EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_job
             WHERE d.job_seq = j.seq AND d.state = 'pending')
         AND NOT EXISTS (SELECT 1 FROM jobs r INDEXED BY jobs_retries
             WHERE r.retry_of = j.id AND r.ended_at IS NULL)
-    ORDER BY j.ended_at LIMIT ?2";
+    ORDER BY j.ended_at, j.seq LIMIT ?4";
 
 pub(crate) const ENDED: &str = "
     SELECT j.seq, j.client_id, j.bucket FROM jobs j
     WHERE j.id = ?1 AND j.ended_at IS NOT NULL
         AND NOT EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_job
-            WHERE d.job_seq = j.seq AND d.state = 'pending')";
+            WHERE d.job_seq = j.seq AND d.state = 'pending')
+        AND NOT EXISTS (SELECT 1 FROM jobs r INDEXED BY jobs_retries
+            WHERE r.retry_of = j.id AND r.ended_at IS NULL)";
 
 /// In this order: nothing refers to what is deleted.
 pub(crate) const FORGET: &[&str] = &[
@@ -54,18 +56,24 @@ impl Store {
     }
 
     /// Returns up to `limit` jobs that ended before `before` and may be forgotten, the longest
-    /// ended first.
+    /// ended first, from behind the place of the last one seen.
     pub async fn expired_jobs(
         &self,
         before: Timestamp,
+        after: ExpiredPlace,
         limit: u32,
     ) -> Result<Vec<ExpiredJob>, StoreError> {
         self.read(move |conn| {
-            sql::all(conn, EXPIRED, params![micros(before), limit], |row| {
+            let params = params![micros(before), after.ended_at, after.seq, limit];
+            sql::all(conn, EXPIRED, params, |row| {
                 let mut columns = Columns::of(row);
                 Ok(ExpiredJob {
                     id: columns.parsed()?,
                     repo: columns.repo()?,
+                    place: ExpiredPlace {
+                        ended_at: columns.take()?,
+                        seq: columns.take()?,
+                    },
                 })
             })
         })
@@ -73,13 +81,14 @@ impl Store {
     }
 
     /// Forgets ended jobs with all that belongs to them, in one transaction, and returns how many
-    /// there were. One that has something to deliver again stays.
+    /// there were. One that has something to deliver again, or that is repeated again, stays.
     pub async fn forget_jobs(&self, jobs: Vec<JobId>) -> Result<usize, StoreError> {
-        self.write(move |conn| {
+        // Also on a full disk: it makes room.
+        self.write_surely(move |conn| {
             counted(conn, |tally| {
                 let mut forgotten = 0;
-                for id in jobs {
-                    forgotten += usize::from(forget(conn, id, tally)?);
+                for id in &jobs {
+                    forgotten += usize::from(forget(conn, *id, tally)?);
                 }
                 Ok(forgotten)
             })

@@ -53,7 +53,7 @@ macro_rules! job_columns {
              j.ended_at, j.error, \
              j.base_commit, j.head_commit, j.saved_ref, j.worktree_path, j.exit_code, \
              j.pr_number, j.pr_url, j.files_changed, j.session_id, j.model, j.cli_version, \
-             j.num_turns, j.cost_usd, j.earlier_cost_usd, j.created_at, j.started_at, j.updated_at"
+             j.num_turns, j.cost_usd, j.earlier_cost_usd, j.phase_detail, j.created_at, j.started_at, j.updated_at"
         )
     };
 }
@@ -315,11 +315,12 @@ fn facts(columns: &mut Columns<'_, '_>) -> Result<Facts, StoreError> {
         num_turns: columns.whole_option()?,
         cost_usd: columns.take()?,
         earlier_cost_usd: columns.take()?,
+        phase_detail: columns.take()?,
     })
 }
 
 /// How many values [`changing`] gives.
-pub(crate) const CHANGING: usize = 30;
+pub(crate) const CHANGING: usize = 31;
 
 /// The values of a job that change, in the order of the statements in `jobs.rs`.
 pub(crate) fn changing(job: &Job) -> Result<[Cell<'_>; CHANGING], StoreError> {
@@ -359,6 +360,7 @@ pub(crate) fn changing(job: &Job) -> Result<[Cell<'_>; CHANGING], StoreError> {
         option(facts.earlier_cost_usd, |cost| {
             Cell::Owned(Value::Real(cost))
         }),
+        option(facts.phase_detail.as_deref(), text),
     ])
 }
 

@@ -143,6 +143,9 @@ impl Attempt<'_> {
     async fn work(&mut self) -> Result<(), Halt> {
         if self.assignment.resume_from != Some(Phase::Delivering) {
             let end = self.run_agent().await?;
+            if let Some(error) = &end.disk_full {
+                return Err(self.later(error).await);
+            }
             self.learn(&end.summary, end.exit_code);
             judge(&end)?;
             self.unless_cancelled()?;
@@ -158,12 +161,18 @@ impl Attempt<'_> {
                 found => return self.see_to_its_end(found).await,
             }
         }
-        let request = self.prepare().await?;
+        let request = match self.prepare().await {
+            Ok(request) => request,
+            Err(halt) => return Err(self.later_if_full(halt).await),
+        };
         match self.parts.runner.start(request).await {
             Ok(run) => self.see_to_its_end(Reconnected::Living(run)).await,
             // An agent that cannot be started is the end of a run; this is a supervisor that
             // cannot, or was killed. Whether it had started the agent is asked, not guessed.
             Err(error) => match self.reconnect().await {
+                Reconnected::NeverStarted if error.is_disk_full() => {
+                    Err(self.later(&error.to_string()).await)
+                }
                 Reconnected::NeverStarted => Err(Ending::Lost {
                     error: error.to_string(),
                 }

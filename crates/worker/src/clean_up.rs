@@ -1,8 +1,10 @@
 //! What remains of an attempt that has ended: nothing, or its unfinished work in the mirror.
 
-use agent_domain::Ending;
+use agent_domain::{Assignment, Ending};
+use agent_git::GitError;
 
 use crate::attempt::Attempt;
+use crate::room::Waited;
 
 impl Attempt<'_> {
     /// Keeps what was not delivered, then removes the workspace.
@@ -19,7 +21,7 @@ impl Attempt<'_> {
             }
             return;
         }
-        if *ending != Ending::Completed && !self.save_work().await {
+        if *ending != Ending::Completed && !self.keep_work(ending).await {
             return;
         }
         let (repo, branch) = (&self.assignment.repo, &self.assignment.branch);
@@ -28,29 +30,60 @@ impl Attempt<'_> {
         }
     }
 
-    /// Returns whether the workspace may be removed: what could not be saved must not be.
-    pub(crate) async fn save_work(&mut self) -> bool {
-        let job = self.assignment.lease.job;
-        let Some(workspace) = self.workspace().filter(|found| found.path().exists()) else {
-            return true;
-        };
-        match self.parts.git.save_work(&workspace, job).await {
-            Ok(None) => true,
-            Ok(Some(saved)) => {
-                self.journal.say(&format!(
-                    "Kept the unfinished work as {saved} in the mirror"
-                ));
-                self.facts.saved_ref = Some(saved);
-                // On record before the workspace goes: afterwards nobody could tell.
-                self.progress(self.phase).await.is_ok()
-            }
-            Err(error) => {
-                let path = workspace.path().display();
-                self.journal
-                    .say(&format!("Unfinished work stays in {path}: {error}"));
-                tracing::error!(job.id = %job, %error, %path, "unfinished work not saved");
-                false
+    /// Keeps what was not delivered, and waits for room if need be: not for a job that is cancelled, or
+    /// that comes back to its workspace. Returns whether the workspace may be removed: what could not
+    /// be saved must not be.
+    async fn keep_work(&mut self, ending: &Ending) -> bool {
+        let may_wait = matches!(ending, Ending::Failed { .. } | Ending::Lost { .. });
+        let mut waited = Waited::default();
+        loop {
+            let error = match self.save_work().await {
+                Ok(()) => return self.has_room(waited).await.is_ok(),
+                Err(Unsaved::Stale) => return false,
+                Err(Unsaved::Git(error)) => error,
+            };
+            let goes_on = may_wait && error.is_disk_full();
+            if !goes_on || self.wait_for_room(&mut waited).await.is_err() {
+                self.stays(&error);
+                return false;
             }
         }
     }
+
+    /// Keeps unfinished work as a ref in the mirror, if there is any.
+    pub(crate) async fn save_work(&mut self) -> Result<(), Unsaved> {
+        let job = self.assignment.lease.job;
+        let Some(workspace) = self.workspace().filter(|found| found.path().exists()) else {
+            return Ok(());
+        };
+        let saved = self.parts.git.save_work(&workspace, job).await;
+        let Some(saved) = saved.map_err(Unsaved::Git)? else {
+            return Ok(());
+        };
+        self.journal.say(&format!(
+            "Kept the unfinished work as {saved} in the mirror"
+        ));
+        self.facts.saved_ref = Some(saved);
+        // On record before the workspace goes: afterwards nobody could tell.
+        let recorded = self.progress(self.phase).await;
+        recorded.map_err(|_| Unsaved::Stale)
+    }
+
+    /// Says that unfinished work is where it was.
+    pub(crate) fn stays(&self, error: &GitError) {
+        let Assignment { repo, lease, .. } = self.assignment;
+        let path = self.parts.git.workspace_path(repo, lease.job);
+        let path = path.display();
+        self.journal
+            .say(&format!("Unfinished work stays in {path}: {error}"));
+        tracing::error!(job.id = %lease.job, %error, %path, "unfinished work not saved");
+    }
+}
+
+/// Why unfinished work was not saved.
+pub(crate) enum Unsaved {
+    /// Git could not.
+    Git(GitError),
+    /// The attempt is no longer ours.
+    Stale,
 }

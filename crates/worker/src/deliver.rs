@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use agent_domain::{CommitId, Ending, Phase, PullRequest, Reason};
 use agent_forge::{ForgeError, PullRequestRequest};
-use agent_git::GitError;
+use agent_git::{Git, GitError};
 
 use crate::attempt::{Attempt, Halt};
 use crate::patience::patiently;
 use crate::prepare::{credentials_lost, forge_failed, git_failed};
+use crate::room::Waited;
 
 impl Attempt<'_> {
     /// Commits, pushes, and opens the pull request where there is something to see.
@@ -66,8 +67,18 @@ impl Attempt<'_> {
             .into());
         };
         let git = &self.parts.git;
-        let committed = git.commit_all(&workspace, &message).await;
-        let head = committed.map_err(|error| git_failed(&error))?;
+        let mut waited = Waited::default();
+        let head = loop {
+            match git.commit_all(&workspace, &message).await {
+                Err(error) if error.is_disk_full() => {
+                    // Also for a server that takes this up: the agent is done.
+                    self.phase = Phase::Delivering;
+                    self.wait_for_room(&mut waited).await?;
+                }
+                other => break other.map_err(|error| git_failed(&error))?,
+            }
+        };
+        self.has_room(waited).await?;
         let counted = git
             .files_changed(&assignment.repo, workspace.base(), &head)
             .await;
@@ -78,13 +89,29 @@ impl Attempt<'_> {
         Ok((head, files_changed))
     }
 
-    async fn push(&self, head: &CommitId) -> Result<(), Halt> {
+    /// Pushes, when there is room for what git writes on the way.
+    async fn push(&mut self, head: &CommitId) -> Result<(), Halt> {
         let assignment = self.assignment;
         // The server's own token may be allowed what the job's was not.
         if assignment.brought.git && assignment.secrets.git_token.is_none() {
             return Err(credentials_lost());
         }
         let git = self.git()?;
+        let mut waited = Waited::default();
+        loop {
+            match self.push_patiently(&git, head).await {
+                Err(error) if error.is_disk_full() => self.wait_for_room(&mut waited).await?,
+                other => break other.map_err(|error| git_failed(&error))?,
+            }
+        }
+        self.has_room(waited).await?;
+        self.journal
+            .say(&format!("Pushed {} at {head}", assignment.branch));
+        Ok(())
+    }
+
+    async fn push_patiently(&self, git: &Git, head: &CommitId) -> Result<(), GitError> {
+        let assignment = self.assignment;
         let push = || git.push(&assignment.repo, head, &assignment.branch);
         let tell = |error: &GitError, wait: Duration| {
             self.journal.say(&format!(
@@ -92,11 +119,7 @@ impl Attempt<'_> {
                 wait.as_secs()
             ));
         };
-        let pushed = patiently(self.parts.ids.as_ref(), push, tell, self.cancellation()).await;
-        pushed.map_err(|error| git_failed(&error))?;
-        self.journal
-            .say(&format!("Pushed {} at {head}", assignment.branch));
-        Ok(())
+        patiently(self.parts.ids.as_ref(), push, tell, self.cancellation()).await
     }
 
     async fn open_pull_request(&self) -> Result<PullRequest, Halt> {

@@ -10,6 +10,7 @@ use agent_git::{GitError, Layout, Reach, Workspace};
 use agent_runner::{CLAUDE_MD_MAX, Conventions, Ground, Project, RunRequest};
 
 use crate::attempt::{Attempt, Halt};
+use crate::clean_up::Unsaved;
 use crate::patience::{Transient, patiently};
 
 /// Where a repository tells the agent how to work in it.
@@ -35,13 +36,8 @@ impl Transient for ForgeError {
 
 /// Says how an attempt ends when git fails.
 pub(crate) fn git_failed(error: &GitError) -> Halt {
-    let reason = match error {
-        GitError::BranchExists { .. } => Reason::BranchExists,
-        GitError::DiskFull { .. } => Reason::DiskFull,
-        _ => Reason::Git,
-    };
     Ending::Failed {
-        reason,
+        reason: error.reason(),
         error: error.to_string(),
     }
     .into()
@@ -190,13 +186,16 @@ impl Attempt<'_> {
 
     /// Keeps what an earlier attempt, whose run was lost, has left in the workspace.
     async fn keep_leftovers(&mut self) -> Result<(), Halt> {
-        if self.save_work().await {
-            return Ok(());
-        }
-        let error = "unfinished work of an earlier attempt cannot be kept".to_owned();
+        let error = match self.save_work().await {
+            Ok(()) => return Ok(()),
+            Err(Unsaved::Stale) => return Err(Halt::Stale),
+            Err(Unsaved::Git(error)) => error,
+        };
+        self.stays(&error);
+        let what = "unfinished work of an earlier attempt cannot be kept";
         Err(Ending::Failed {
-            reason: Reason::Git,
-            error,
+            reason: error.reason(),
+            error: format!("{what}: {error}"),
         }
         .into())
     }

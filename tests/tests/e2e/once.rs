@@ -19,7 +19,7 @@ fn start() -> Server {
     builder.start().unwrap()
 }
 
-fn post(server: &Server, key: &str, body: &Value) -> anyhow::Result<Reply> {
+pub(crate) fn post(server: &Server, key: &str, body: &Value) -> anyhow::Result<Reply> {
     let headers = [
         ("content-type", "application/json"),
         ("idempotency-key", key),

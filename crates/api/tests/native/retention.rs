@@ -117,6 +117,26 @@ async fn beyond_their_room_the_longest_ended_jobs_go_until_the_logs_fit() {
 }
 
 #[tokio::test]
+async fn jobs_that_cannot_be_forgotten_hold_up_none_behind_them() {
+    let stage = Stage::new().await;
+    let mut stuck = Vec::new();
+    // More than one batch.
+    for n in 0..60 {
+        let job = ended(&stage, &format!("job-{n}"), 1).await;
+        let logs = job.log.parent().unwrap();
+        std::fs::remove_dir_all(logs).unwrap();
+        std::fs::write(logs, "no directory, so it is not removed as one").unwrap();
+        stuck.push(job);
+    }
+    stage.clock.forward(1);
+    let behind = ended(&stage, "behind", 1).await;
+    let stage = stage.keeping(A_WEEK, 8 * DAY).await;
+    looked(&stage, &behind).await;
+    assert_eq!(status(&stage, &stuck[0]).await, 200);
+    stage.close().await;
+}
+
+#[tokio::test]
 async fn by_default_nothing_is_forgotten_by_an_embedder() {
     let stage = Stage::new().await;
     let old = ended(&stage, "old", 10).await;

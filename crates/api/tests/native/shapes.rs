@@ -322,7 +322,7 @@ fn queued(id: &str, client: &str) -> Value {
         "status": "queued", "prompt": "Implement it", "branchName": "a", "title": "T",
         "osFeatureId": "f", "osCallbackUrl": "https://os.example.com/hook", "worktreePath": null,
         "startedAt": null, "completedAt": null, "exitCode": null, "error": null, "prUrl": null,
-        "prNumber": null, "filesChanged": null, "reason": null, "phase": null, "attempt": 0,
+        "prNumber": null, "filesChanged": null, "reason": null, "phase": null, "phaseDetail": null, "attempt": 0,
         "notBefore": null, "cancelRequestedAt": null, "baseCommit": null, "headCommit": null,
         "savedRef": null, "sessionId": null, "model": "opus", "cliVersion": null,
         "numTurns": null, "costUsd": null, "retryOf": null, "hasSecrets": false,
@@ -345,6 +345,7 @@ fn delivered() -> Facts {
         num_turns: Some(3),
         cost_usd: Some(0.125),
         earlier_cost_usd: Some(0.125),
+        phase_detail: None,
         ..Facts::default()
     }
 }

@@ -208,6 +208,8 @@ pub struct JobDetails {
     pub reason: Option<String>,
     /// What a running job's worker is doing.
     pub phase: Option<String>,
+    /// What holds it up in its phase, for people.
+    pub phase_detail: Option<String>,
     /// Attempts begun.
     pub attempt: u32,
     /// Time before which a parked job is not started.

@@ -20,6 +20,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Child;
 
+use crate::output::is_full;
+
 /// Its name in the attempt's directory.
 pub(super) const GATE: &str = "gate";
 /// How long a wall may take; it takes 50 ms where there is nothing else to do.
@@ -61,6 +63,19 @@ pub(crate) enum Closed {
     Wall(String),
     /// The agent could not be started.
     Agent(String),
+    /// There is no room on the disk for what the wall needs.
+    NoRoom(String),
+}
+
+impl Closed {
+    /// Names the failure to raise a wall.
+    pub(crate) fn of_wall(error: &io::Error, said: String) -> Self {
+        if is_full(error) {
+            Self::NoRoom(said)
+        } else {
+            Self::Wall(said)
+        }
+    }
 }
 
 /// The way to a first process inside that has started the agent.

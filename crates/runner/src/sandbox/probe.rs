@@ -72,6 +72,6 @@ async fn stand(
     child.kill().await.ok();
     match opened {
         Ok(_) => Ok(()),
-        Err(Closed::Wall(error) | Closed::Agent(error)) => Err(error),
+        Err(Closed::Wall(error) | Closed::Agent(error) | Closed::NoRoom(error)) => Err(error),
     }
 }

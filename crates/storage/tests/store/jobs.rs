@@ -49,6 +49,7 @@ fn full(client: &Client) -> Job {
         num_turns: Some(15),
         cost_usd: Some(0.125),
         earlier_cost_usd: Some(0.5),
+        phase_detail: Some("waiting".into()),
     };
     full.started_at = Some(at(16));
     full.updated_at = at(17);
