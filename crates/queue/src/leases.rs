@@ -148,6 +148,9 @@ pub(crate) async fn reap(engine: Engine) {
                 tracing::warn!(seconds = late.as_secs(), "held up; every lease begins anew");
                 engine.inner.leases.forgive();
             }
+            // Its own worker may have left already, and nobody is to run what would be given away:
+            // the next server finds out what became of it, and pays nothing twice.
+            Ok(_) if engine.is_draining() => {}
             Ok(rows) => {
                 let look = engine
                     .inner

@@ -72,6 +72,16 @@ async fn a_job_nobody_renews_is_queued_again_and_its_old_holder_is_refused_and_c
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_about_to_stop_leaves_what_its_worker_held_to_the_next_one() {
+    let stage = Stage::new(SHORT).await;
+    let lease = stage.running("a").await.lease;
+    stage.engine.drain();
+    tokio::time::sleep(SHORT * 4).await;
+    assert_eq!(stage.status(lease.job).await, Status::Running);
+    assert_eq!(stage.engine.heartbeat(&[lease]).await, Ok(vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn renewals_hold_a_lease_however_the_wall_clock_jumps() {
     let stage = Stage::new(LONG).await;
     let lease = stage.running("a").await.lease;
