@@ -4,7 +4,7 @@ use std::fs;
 
 use agent_domain::{CommitId, JobId};
 
-use crate::command::{Invocation, Output};
+use crate::command::Invocation;
 use crate::commit::{add_all, identified};
 use crate::gitlinks;
 use crate::mirror::blocking;
@@ -105,13 +105,14 @@ impl Git {
         })
         .await?;
         let links = gitlinks::of(workspace, workspace.save_index()).await;
-        if !copied || !is_enough(&add_all(&add, &links).await?)? {
+        let all = add_all(&add, &links).await?;
+        if !copied || !is_enough(all.code, all.failure())? {
             let index = workspace.save_index();
             blocking(move || trash::delete(&index)).await?;
             begin("read-tree").args([head.as_str()]).run_ok().await?;
             let links = gitlinks::of(workspace, workspace.save_index()).await;
             let added = add_all(&add, &links).await?;
-            if !is_enough(&added)? {
+            if !is_enough(added.code, added.failure())? {
                 return Err(added.failure());
             }
         }
@@ -133,10 +134,10 @@ impl Git {
 
 /// Whether all files were added that can be read: exit code 1 says that some cannot. Those that the
 /// disk had no room for are none of them.
-fn is_enough(added: &Output) -> Result<bool, GitError> {
-    match added.code {
+fn is_enough(code: Option<i32>, failure: GitError) -> Result<bool, GitError> {
+    match code {
         Some(0) => Ok(true),
-        _ if added.failure().is_disk_full() => Err(added.failure()),
+        _ if failure.is_disk_full() => Err(failure),
         code => Ok(code == Some(1)),
     }
 }
@@ -169,4 +170,27 @@ fn printed(stdout: &[u8]) -> Result<CommitId, GitError> {
     let text = String::from_utf8_lossy(stdout);
     let parsed = text.trim().parse();
     parsed.map_err(|error| GitError::Repository(format!("git printed no commit id: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict;
+
+    #[test]
+    fn what_cannot_be_read_may_be_missing_and_what_the_disk_had_no_room_for_may_not() {
+        let added = |code, stderr| {
+            let failure = verdict::failure("add", false, code, stderr);
+            is_enough(code, failure)
+        };
+        let unreadable = "error: open(\"a\"): Permission denied";
+        assert_eq!(added(Some(0), "").ok(), Some(true));
+        assert_eq!(added(Some(1), unreadable).ok(), Some(true));
+        assert_eq!(added(Some(128), "fatal: no").ok(), Some(false));
+        let full = added(
+            Some(1),
+            "error: unable to write file: No space left on device",
+        );
+        assert!(full.is_err_and(|error| error.is_disk_full()));
+    }
 }
