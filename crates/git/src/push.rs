@@ -38,6 +38,9 @@ impl Git {
     /// The remote is told to take it only if it has no such branch, so nobody's work is ever
     /// replaced: [`GitError::BranchExists`]. A branch that is there with this very commit is a
     /// success: an earlier push got through and its answer did not.
+    ///
+    /// [`GitError::DiskFull`] may also mean that the branch is pushed but not noted in the mirror,
+    /// without which a repetition of the job would ask for the same branch; push again then.
     pub async fn push(
         &self,
         repo: &RepoSlug,
@@ -86,18 +89,25 @@ impl Git {
                 None => output.failure(),
             });
         }
-        self.remember(repo, head, branch).await;
-        Ok(())
+        self.remember(repo, head, branch).await
     }
 
-    /// Notes the pushed branch as one of the remote's. The next fetch would, too, so a failure
-    /// is none; and git's own lock of the ref is enough.
-    async fn remember(&self, repo: &RepoSlug, head: &CommitId, branch: &BranchName) {
+    /// Notes the pushed branch as one of the remote's; git's own lock of the ref is enough. Fails
+    /// only for want of room: that passes, and for anything else there is the next fetch.
+    async fn remember(
+        &self,
+        repo: &RepoSlug,
+        head: &CommitId,
+        branch: &BranchName,
+    ) -> Result<(), GitError> {
         let (mirror, head) = (self.mirror_path(repo), head.clone());
         let name = format!("{REMOTE}{branch}");
-        let noted = blocking(move || Refs::open(&mirror)?.set(&name, &head)).await;
-        if let Err(error) = noted {
-            tracing::warn!(%repo, %branch, %error, "a pushed branch could not be noted");
+        match blocking(move || Refs::open(&mirror)?.set(&name, &head)).await {
+            Err(error) if !error.is_disk_full() => {
+                tracing::warn!(%repo, %branch, %error, "a pushed branch could not be noted");
+                Ok(())
+            }
+            other => other,
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Each test fills a small file system of its own, mounted where the server keeps one kind of things.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -317,6 +318,34 @@ fn work_that_is_paid_for_waits_for_room_until_it_is_kept_or_its_job_is_cancelled
         assert_eq!(git(&mirror, &["show", &spec]).unwrap(), text);
     }
     assert!(wait_until(SOON, || scene.server.workspaces().is_empty()));
+    nothing_is_left(&scene.server).unwrap();
+}
+
+#[test]
+fn a_pushed_branch_is_noted_once_there_is_room_so_that_a_repetition_takes_another_name() {
+    let scene = start(MIRRORS, 8, &[("DISK_MIN_FREE", "1M")]);
+    // The disk fills up after the remote has taken the branch.
+    let filler = scene.disk.path().join("filler");
+    let hook = scene.repo.path().join("hooks/post-receive");
+    let fill = format!(
+        "#!/bin/sh\nhead -c 9000000 /dev/zero > {}\n",
+        filler.display()
+    );
+    fs::write(&hook, fill).unwrap();
+    fs::set_permissions(&hook, Permissions::from_mode(0o755)).unwrap();
+    let first = scene.submit("one", "write a.txt one");
+    scene.waits(&first);
+    assert_eq!(scene.repo.git(&["show", "one:a.txt"]).unwrap(), "one");
+    fs::remove_file(&hook).unwrap();
+    scene.disk.make_room().unwrap();
+    scene.completes(&first);
+    scene.becomes_ready(true);
+
+    let retry = format!("/jobs/{first}/retry");
+    let retried = scene.server.client().post(&retry, &json!({})).unwrap();
+    let retried = retried.expect(201).unwrap();
+    assert_eq!(retried["branchName"], "one-retry-1", "{retried:#}");
+    scene.completes(retried["id"].as_str().unwrap());
     nothing_is_left(&scene.server).unwrap();
 }
 

@@ -73,11 +73,6 @@ pub(super) fn end(case: &Case<'_>) -> Option<(Breach, String)> {
         }
         // An agent whose writes fail goes on without them.
         ("failed", Some("spawn" | "disk_full")) | ("completed", None) => damage.has(Harm::Disk),
-        // A full disk may keep git from noting what it has just pushed, so that a repetition of the
-        // job asks for the same branch and learns only from the remote that it is taken.
-        ("failed", Some("branch_exists")) => {
-            damage.has(Harm::Disk) && case.job["retryOf"].is_string()
-        }
         // Ended by its limit before the signal that was to end it, or the other way round.
         ("failed", Some("timed_out" | "idle")) => case.entry.kind.limits().is_some(),
         _ => false,
