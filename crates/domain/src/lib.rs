@@ -53,7 +53,7 @@ pub use coordinator::{
 pub use disk::{Bytes, Room, Shortage, Watermark};
 pub use error::Class;
 pub use facts::{Facts, PullRequest};
-pub use failures::{FAILURES, Failure};
+pub use failures::{FAILURES, Failure, Policy};
 pub use id::{ClientId, DeliveryId, IdError, Ids, JobId};
 pub use job::{Job, JobSpec, NameError, Phase, State, Status};
 pub use log_line::{ENTRY_TEXT_MAX, LINE_TORN, LogLine, LogStream};
@@ -61,7 +61,7 @@ pub use log_seal::LogSeal;
 pub use lost::{LOST_RUNS_MAX, LOST_WAIT_MAX, LostRun};
 pub use mirrors::{MirrorError, Mirrors};
 pub use once::{Answer, IdempotencyKey, IdempotencyKeyError, ONCE_KEPT, OnceRequest, Seal};
-pub use outcome::{Ending, ResultSummary, RunEnd, RunSummary, Stop, judge, unkillable};
+pub use outcome::{Ending, ResultSummary, RunEnd, RunSummary, Stop, judge, policy, unkillable};
 pub use reason::{Reason, ReasonError};
 pub use repo::{RepoSlug, RepoSlugError};
 pub use retry::{Backoff, jittered};

@@ -3,7 +3,7 @@
 //! Neither the exit code nor the result event is believed alone: the CLI reports failures of the
 //! model's API with subtype `success`, and an interrupted run exits with 0.
 
-use crate::{Reason, Timestamp, failures};
+use crate::{Policy, Reason, Timestamp, failures};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,8 +151,8 @@ pub fn judge(end: &RunEnd) -> Result<(), Ending> {
     }
     match (&end.summary.result, end.exit_code) {
         (Some(result), Some(0)) if result.subtype == "success" && !result.is_error => Ok(()),
-        (Some(result), _) if result.is_error || result.subtype != "success" => failed(
-            failures::reason(result, &end.summary),
+        (Some(result), _) if tells_failure(result) => failed(
+            failures::of(result, &end.summary).0,
             &sentence(&result.text, end),
         ),
         _ if end.out_of_memory => failed(
@@ -161,6 +161,22 @@ pub fn judge(end: &RunEnd) -> Result<(), Ending> {
         ),
         _ => failed(Reason::AgentFailed, &without_result(end)),
     }
+}
+
+/// What is done about a run for which [`judge`] gives this ending.
+pub fn policy(end: &RunEnd, ending: &Ending) -> Policy {
+    let Ending::Failed { reason, .. } = ending else {
+        return Policy::Final;
+    };
+    let told = end.summary.result.as_ref().filter(|it| tells_failure(it));
+    let told = told.map(|result| failures::of(result, &end.summary));
+    // Where the ending has another cause, what the result says of the API does not matter.
+    told.filter(|(told, _)| told == reason)
+        .map_or(Policy::Final, |(_, policy)| policy)
+}
+
+fn tells_failure(result: &ResultSummary) -> bool {
+    result.is_error || result.subtype != "success"
 }
 
 /// How an attempt has ended of which the processes with these numbers cannot be ended.
@@ -297,6 +313,48 @@ mod tests {
         );
         limit.api_error = None;
         assert_eq!(reason(&ended(1, Some(limit))), Some(Reason::Api));
+    }
+
+    fn policy_of(end: &RunEnd) -> Policy {
+        policy(end, &judge(end).unwrap_err())
+    }
+
+    #[test]
+    fn what_is_done_about_a_failure_follows_from_what_the_cli_said_of_it() {
+        let api = |status, name: Option<&str>| {
+            let mut said = result("success", true);
+            said.api_error_status = status;
+            said.api_error = name.map(str::to_owned);
+            ended(1, Some(said))
+        };
+        let limit = api(Some(429), Some("usage_limit_reached"));
+        assert_eq!(policy_of(&limit), Policy::Park);
+        for trouble in [
+            api(Some(529), None),
+            api(Some(429), None),
+            api(None, Some("connection_failed")),
+        ] {
+            let Policy::Retry(waits) = policy_of(&trouble) else {
+                panic!("{trouble:?}")
+            };
+            assert!(waits.wait_after(1).is_some() && waits.wait_after(9).is_none());
+        }
+        assert_eq!(policy_of(&api(Some(401), None)), Policy::StopCredential);
+        assert_eq!(policy_of(&api(Some(400), None)), Policy::Final);
+        let turns = ended(1, Some(result("error_max_turns", true)));
+        assert_eq!(policy_of(&turns), Policy::Final);
+        assert_eq!(policy_of(&ended(1, None)), Policy::Final);
+    }
+
+    #[test]
+    fn a_run_that_we_ended_is_not_begun_again_whatever_its_result_said() {
+        let mut limit = result("success", true);
+        limit.api_error = Some("usage_limit_reached".into());
+        let mut end = ended(1, Some(limit));
+        for stop in [Stop::Cancelled, Stop::TimedOut, Stop::Idle] {
+            end.stop = Some(stop);
+            assert_eq!(policy_of(&end), Policy::Final, "{stop:?}");
+        }
     }
 
     #[test]

@@ -33,12 +33,13 @@ fn the_table_of_outcomes_is_the_one_that_jobs_are_judged_by() {
             situation,
             told_by,
             reason,
+            policy,
             ..
         } = failure;
-        format!("| {situation} | {told_by} | `{reason}` |\n")
+        format!("| {situation} | {told_by} | `{reason}` | {policy} |\n")
     };
     let rows: String = FAILURES.iter().map(row).collect();
-    let head = "| what happened | told by | reason |\n|---|---|---|\n";
+    let head = "| what happened | told by | reason | what is done |\n|---|---|---|---|\n";
     assert!(
         OUTCOMES.contains(&format!("{head}{rows}\n")),
         "docs/OUTCOMES.md should have:\n{head}{rows}"
