@@ -26,9 +26,50 @@ pub enum Turn {
         /// tools want absolute ones.
         input: Value,
     },
-    /// An error of the API: status, `error.type`, message.
-    Error(u16, String, String),
+    /// A text that ends for another reason than that it is at its end: `max_tokens`, `refusal`.
+    Stopped(&'static str),
+    /// Not an answer at all, with status 200.
+    Garbage,
+    /// An error of the API.
+    Error(ApiError),
 }
+
+/// An error as the API tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    status: u16,
+    kind: &'static str,
+    message: &'static str,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl ApiError {
+    /// One of this status, `error.type` and message.
+    pub fn new(status: u16, kind: &'static str, message: &'static str) -> Self {
+        Self {
+            status,
+            kind,
+            message,
+            headers: Vec::new(),
+        }
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    fn response(&self) -> Response {
+        let error = error(self.status, self.kind, self.message);
+        let add = |response: Response, (name, value): &(&str, String)| response.header(name, value);
+        self.headers.iter().fold(error, add)
+    }
+}
+
+/// What the model answers to prompts that hold a word.
+type Script = (&'static str, Vec<Turn>);
 
 /// A running stand-in; dropping it stops it.
 #[derive(Debug)]
@@ -41,6 +82,12 @@ pub struct MessagesApi {
 impl MessagesApi {
     /// Starts one that goes through `turns`, and says `Done.` after the last.
     pub fn start(turns: Vec<Turn>) -> Result<Self> {
+        Self::by_prompt(vec![("", turns)])
+    }
+
+    /// Starts one that goes through the turns of the script whose word comes last in the
+    /// conversation, and says `Done.` after its last.
+    pub fn by_prompt(scripts: Vec<Script>) -> Result<Self> {
         let (faults, requests) = (Faults::default(), Arc::<Mutex<Vec<Request>>>::default());
         let (due, seen) = (faults.clone(), Arc::clone(&requests));
         let server = HttpServer::start(move |request| {
@@ -48,7 +95,7 @@ impl MessagesApi {
             kept.push(request.clone());
             let number = kept.len();
             drop(kept);
-            due.apply(|| answer(&turns, &request, number))
+            due.apply(|| answer(&scripts, &request, number))
         })?;
         Ok(Self {
             server,
@@ -87,7 +134,7 @@ impl MessagesApi {
     }
 }
 
-fn answer(turns: &[Turn], request: &Request, number: usize) -> Response {
+fn answer(scripts: &[Script], request: &Request, number: usize) -> Response {
     match (request.method.as_str(), request.path()) {
         ("POST", "/v1/messages") => {}
         ("HEAD", _) => return Response::new(200),
@@ -99,14 +146,15 @@ fn answer(turns: &[Turn], request: &Request, number: usize) -> Response {
     let Some(body) = request.json() else {
         return error(400, "invalid_request_error", "the body is not JSON");
     };
-    let turn = turns.get(answers(&body)).cloned();
+    let turn = script(scripts, &body).get(answers(&body)).cloned();
     let turn = match turn.unwrap_or_else(|| Turn::Text("Done.".into())) {
-        Turn::Error(status, kind, message) => return error(status, &kind, &message),
+        Turn::Error(error) => return error.response(),
+        Turn::Garbage => return Response::json(200, &json!("?")),
         Turn::Tool { name, input } => Turn::Tool {
             name,
             input: absolute(input, &body),
         },
-        text @ Turn::Text(_) => text,
+        other => other,
     };
     let message = messages_stream::Message::new(&turn, &body, number);
     let response = if body["stream"] == json!(true) {
@@ -118,6 +166,13 @@ fn answer(turns: &[Turn], request: &Request, number: usize) -> Response {
         Response::json(200, &message.whole())
     };
     response.header("request-id", &format!("req_{number:024}"))
+}
+
+fn script<'a>(scripts: &'a [Script], body: &Value) -> &'a [Turn] {
+    let said = body["messages"].to_string();
+    let place = |script: &&Script| said.rfind(script.0);
+    let last = scripts.iter().filter(|script| place(script).is_some());
+    last.max_by_key(place).map_or(&[], |(_, turns)| turns)
 }
 
 fn error(status: u16, kind: &str, message: &str) -> Response {

@@ -26,8 +26,9 @@ impl Message {
                 "tool_use",
             ),
             Turn::Text(text) => (json!({"type": "text", "text": text}), "end_turn"),
-            // Errors are answered before a message is made of them.
-            Turn::Error(_, _, text) => (json!({"type": "text", "text": text}), "refusal"),
+            Turn::Stopped(reason) => (json!({"type": "text", "text": "I"}), *reason),
+            // These are answered before a message is made of them.
+            Turn::Garbage | Turn::Error(_) => (json!({"type": "text", "text": ""}), "end_turn"),
         };
         Self {
             id: format!("msg_{number:024}"),
