@@ -8,7 +8,7 @@ use agent_tests::fault::Fault;
 use agent_tests::git_http::GitHttp;
 use agent_tests::git_ssh::GitSsh;
 use agent_tests::github::GitHub;
-use agent_tests::messages_api::{MessagesApi, Turn};
+use agent_tests::messages_api::{ApiError, MessagesApi, Turn};
 use agent_tests::repo::{self, BareRepo};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -382,7 +382,7 @@ fn the_model_streams_its_turns_in_order_and_knows_the_directory() {
 
 #[test]
 fn the_model_can_fail_and_wants_a_key() {
-    let turn = Turn::Error(529, "overloaded_error".into(), "Overloaded".into());
+    let turn = Turn::Error(ApiError::new(529, "overloaded_error", "Overloaded"));
     let api = MessagesApi::start(vec![turn]).unwrap();
     let body = json!({"messages": [{"role": "user", "content": "x"}]});
     let failed = JsonClient::new(&api.url(), Some("key"))
