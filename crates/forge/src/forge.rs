@@ -8,7 +8,7 @@ use agent_domain::{BranchName, PullRequest, RepoSlug, Secret};
 use crate::{ForgeError, Gh, GitHub};
 
 /// Where GitHub's own API is.
-const GITHUB_API: &str = "https://api.github.com";
+pub(crate) const GITHUB_API: &str = "https://api.github.com";
 
 /// What decides how pull requests are opened.
 #[derive(Debug, Clone)]
@@ -69,6 +69,21 @@ impl Forge {
                 }
             }
             None => Self::Gh(Gh::new(config.gh, config.api_url.as_deref(), config.env)),
+        }
+    }
+
+    /// The same way for a job that brought a token of its own: always the REST API, where there is
+    /// any way at all. [`Forge::Unavailable`] when no token looks like that.
+    #[must_use]
+    pub fn with_token(&self, token: &Secret) -> Self {
+        let own = match self {
+            Self::GitHub(github) => github.with_token(token),
+            Self::Gh(gh) => gh.rest(token),
+            Self::Unavailable(_) | Self::Plain => return self.clone(),
+        };
+        match own {
+            Ok(github) => Self::GitHub(github),
+            Err(error) => Self::Unavailable(error.to_string()),
         }
     }
 

@@ -9,13 +9,14 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use agent_domain::PullRequest;
+use agent_domain::{PullRequest, Secret};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
+use crate::forge::GITHUB_API;
 use crate::wire::{self, ANSWER_MAX, Answer, Opened};
-use crate::{ForgeError, PullRequestRequest};
+use crate::{ForgeError, GitHub, PullRequestRequest};
 
 /// Longest time for one call.
 const ANSWER_WITHIN: Duration = Duration::from_mins(1);
@@ -37,6 +38,8 @@ pub struct Gh {
     env: Vec<(OsString, OsString)>,
     /// The host it speaks to, its `GH_HOST`.
     host: String,
+    /// Base URL of that host's REST API.
+    api: String,
     timeout: Duration,
 }
 
@@ -75,6 +78,11 @@ impl Gh {
             Some((_, host)) => host.to_string_lossy().into_owned(),
             None => api_url.and_then(host).unwrap_or_else(|| HOST.into()),
         };
+        let api = match api_url {
+            Some(url) => url.to_owned(),
+            None if host == HOST => GITHUB_API.to_owned(),
+            None => format!("https://{host}/api/v3"),
+        };
         if given.is_none() {
             env.push(("GH_HOST".into(), host.clone().into()));
         }
@@ -82,8 +90,14 @@ impl Gh {
             program,
             env,
             host,
+            api,
             timeout: ANSWER_WITHIN,
         }
+    }
+
+    /// The REST API of the host it speaks to, with a token in place of its login.
+    pub(crate) fn rest(&self, token: &Secret) -> Result<GitHub, ForgeError> {
+        GitHub::new(&self.api, token.clone(), &self.env)
     }
 
     /// Fails unless `gh` is there and logged in.

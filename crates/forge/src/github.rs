@@ -47,12 +47,7 @@ impl GitHub {
         env: &[(OsString, OsString)],
     ) -> Result<Self, ForgeError> {
         let api = checked(api_url)?;
-        let text = token.expose();
-        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(ForgeError::Unavailable(
-                "the token has characters that no token has".into(),
-            ));
-        }
+        check(&token)?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
             // Followed here, and only where the token may go.
@@ -69,6 +64,16 @@ impl GitHub {
             agent: config.new_agent(),
             api,
             token,
+        })
+    }
+
+    /// The same API with another token.
+    pub(crate) fn with_token(&self, token: &Secret) -> Result<Self, ForgeError> {
+        check(token)?;
+        let token = token.clone();
+        Ok(Self {
+            token,
+            ..self.clone()
         })
     }
 
@@ -194,6 +199,16 @@ impl GitHub {
             _ => ForgeError::Unexpected(text),
         }
     }
+}
+
+fn check(token: &Secret) -> Result<(), ForgeError> {
+    let text = token.expose();
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(ForgeError::Unavailable(
+            "the token has characters that no token has".into(),
+        ));
+    }
+    Ok(())
 }
 
 fn checked(api_url: &str) -> Result<Url, ForgeError> {

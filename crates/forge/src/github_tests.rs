@@ -334,3 +334,33 @@ async fn the_way_follows_from_the_settings() {
         assert!(matches!(error, ForgeError::Unavailable(_)), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_jobs_own_token_goes_to_the_same_api_whatever_the_server_has() {
+    let server = Server::new(vec![created(1), created(2), created(3)]);
+    let config = |token: Option<&str>| crate::ForgeConfig {
+        is_github: true,
+        api_url: Some(server.url.clone()),
+        token: token.map(Secret::new),
+        gh: "/does/not/exist/gh".into(),
+        env: Vec::new(),
+    };
+    let own = Secret::new("ghp_of_a_job");
+    for token in [Some("ghp_of_the_server"), None] {
+        let forge = Forge::new(config(token)).with_token(&own);
+        assert_eq!(forge.ready().await, Ok(true));
+        forge.pull_request(&request("x")).await.unwrap();
+    }
+    let theirs = Forge::new(config(Some("ghp_of_the_server")));
+    theirs.pull_request(&request("x")).await.unwrap();
+    let asked = server.asked();
+    let shown = asked.iter().map(|asked| asked.header("authorization"));
+    assert!(shown.eq([
+        Some("Bearer ghp_of_a_job"),
+        Some("Bearer ghp_of_a_job"),
+        Some("Bearer ghp_of_the_server"),
+    ]));
+    let broken = theirs.with_token(&Secret::new("two\nlines"));
+    assert!(broken.ready().await.is_err());
+    assert_eq!(Forge::Plain.with_token(&own).ready().await, Ok(false));
+}

@@ -1,11 +1,13 @@
 //! One attempt from its lease to its report: prepare, run, deliver, clean up.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use agent_domain::{
     Assignment, Directive, Ending, Facts, Lease, Phase, Report, RunEnd, RunSummary, judge,
     unkillable,
 };
+use agent_forge::Forge;
 use agent_git::{Git, Workspace};
 use agent_runner::{LostRun, Reconnected, Run, RunnerError};
 use tokio::sync::watch;
@@ -291,6 +293,15 @@ impl Attempt<'_> {
         match &self.assignment.secrets.git_token {
             Some(token) => git.with_token(token).map_err(|error| git_failed(&error)),
             None => Ok(git.clone()),
+        }
+    }
+
+    /// Opens pull requests with the job's own token, where it brought one.
+    pub(crate) fn forge(&self) -> Cow<'_, Forge> {
+        let forge = self.parts.forge.as_ref();
+        match &self.assignment.secrets.git_token {
+            Some(token) => Cow::Owned(forge.with_token(token)),
+            None => Cow::Borrowed(forge),
         }
     }
 

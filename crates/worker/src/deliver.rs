@@ -37,8 +37,7 @@ impl Attempt<'_> {
             self.journal
                 .say("Nothing changed; the branch is pushed without a pull request");
         } else if self
-            .parts
-            .forge
+            .forge()
             .ready()
             .await
             .map_err(|error| forge_failed(&error))?
@@ -133,7 +132,8 @@ impl Attempt<'_> {
             title: title.unwrap_or_else(|| assignment.branch.to_string()),
             body: format!("Automated by Claude Code Agent\n\nFeature ID: {feature}"),
         };
-        let open = || self.parts.forge.pull_request(&request);
+        let forge = self.forge();
+        let open = || forge.pull_request(&request);
         let tell = |error: &ForgeError, wait: Duration| {
             let wait = wait.as_secs();
             self.journal.say(&format!(

@@ -212,8 +212,7 @@ impl Attempt<'_> {
     }
 
     async fn fetch(&self) -> Result<CommitId, Halt> {
-        self.parts
-            .forge
+        self.forge()
             .ready()
             .await
             .map_err(|error| forge_failed(&error))?;

@@ -177,6 +177,30 @@ fn without_token_and_without_gh_a_github_job_fails_before_it_costs_anything() {
 }
 
 #[test]
+fn a_job_with_a_token_of_its_own_needs_none_of_the_server() {
+    let builder = Builder::new().unwrap();
+    let repo = builder.repo("acme", "site").unwrap();
+    let git = GitHttp::start(&builder.remotes(), TOKEN).unwrap();
+    let github = GitHub::start(TOKEN).unwrap();
+    github.add(&repo);
+    let server = builder
+        .env("GIT_REMOTE_BASE", git.base())
+        .env("GITHUB_API_URL", github.url())
+        .env("GH_BIN", "/nonexistent/gh")
+        .start()
+        .unwrap();
+    let mut body = scripted("own", "write a.txt a");
+    body["secrets"] = json!({"gitToken": TOKEN});
+    let done = server.wait(&server.submit(&body).unwrap()).unwrap();
+    assert_eq!(
+        (&done["status"], &done["prNumber"]),
+        (&json!("completed"), &json!(1)),
+        "{done:#}"
+    );
+    assert_eq!(github.pulls("acme", "site").len(), 1);
+}
+
+#[test]
 fn a_pull_request_that_is_open_already_is_found_and_returned() {
     let scene = scene();
     // GitHub has opened it, but its answer is lost: the next try meets its own pull request.
