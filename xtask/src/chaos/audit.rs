@@ -205,7 +205,7 @@ impl World {
             let what = "what was read while it grew is not how it begins".to_owned();
             wrong.push((Breach::LogDiffers, what));
         }
-        let said = log::stdout(&raw.body);
+        let said = log::stdout_of(case.job, &raw.body);
         // An agent that is ended before it has opened its account says a few words for the record.
         let unaccounted = case.runs.is_empty() && case.job["status"] != "completed";
         let killed = |run: &Run| {

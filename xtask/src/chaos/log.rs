@@ -6,8 +6,24 @@ use serde_json::Value;
 
 use super::agents::Run;
 
-/// The lines of standard output in a log, pieces of a line joined.
-pub(super) fn stdout(log: &[u8]) -> Vec<Vec<u8>> {
+/// The lines of standard output in the log of a job, which says how long each attempt's is: a line
+/// whose end was lost with its supervisor does not go on in the next attempt.
+pub(super) fn stdout_of(job: &Value, log: &[u8]) -> Vec<Vec<u8>> {
+    let mut rest = log;
+    let mut lines = Vec::new();
+    for attempt in job["logs"].as_array().into_iter().flatten() {
+        let bytes = attempt["bytes"].as_u64().unwrap_or_default();
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let (one, others) = rest.split_at(bytes.min(rest.len()));
+        lines.extend(stdout(one));
+        rest = others;
+    }
+    lines.extend(stdout(rest));
+    lines
+}
+
+/// The lines of standard output in the log of an attempt, pieces of a line joined.
+fn stdout(log: &[u8]) -> Vec<Vec<u8>> {
     let mut lines = Vec::new();
     let mut under_way = Vec::new();
     for entry in log.split(|byte| *byte == b'\n') {
@@ -116,6 +132,14 @@ mod tests {
             stdout(log),
             [b"abc d".to_vec(), b"".to_vec(), b"\xff".to_vec()]
         );
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_ends_with_its_attempt() {
+        let log = b"t stdout F a\nt stdout P b\nt stdout F a\nt stdout F c\n";
+        let job = serde_json::json!({"logs": [{"attempt": 1, "bytes": 26}]});
+        let lines = ["a", "b", "a", "c"].map(|line| line.as_bytes().to_vec());
+        assert_eq!(stdout_of(&job, log), lines);
     }
 
     #[test]
