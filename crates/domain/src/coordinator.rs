@@ -87,16 +87,18 @@ pub struct Lease {
 }
 
 /// An attempt that a coordinator has a worker down for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holding {
     /// The lease that was given out for it.
     pub lease: Lease,
     /// How far it had come.
     pub phase: Phase,
+    /// See [`Assignment::log`].
+    pub log: PathBuf,
 }
 
 /// What a worker has found of an attempt that it held before a restart.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Found {
     /// No agent was started: the job goes back to the queue at no cost.
     Unstarted,
@@ -106,11 +108,13 @@ pub enum Found {
     Lost {
         /// What was seen, a clause for people.
         seen: String,
+        /// What its transcript said until then, and so what it cost.
+        facts: Box<Facts>,
     },
 }
 
 /// One answer to [`Coordinator::held`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     /// The lease that was given out for the attempt.
     pub lease: Lease,

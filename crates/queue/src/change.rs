@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use agent_domain::{
-    DeliveryId, Directive, Effect, Ending, Event, Facts, Finding, Found, Job, JobId, Lease,
-    Refused, State, Timestamp, Transition, WorkerId, apply,
+    DeliveryId, Directive, Effect, Ending, Event, Finding, Found, Job, JobId, Lease, Refused,
+    State, Timestamp, Transition, WorkerId, apply,
 };
 use agent_storage::{Change, JobWithClient, NewDelivery, NewOnce};
 
@@ -308,12 +308,12 @@ fn settled(
     let event = match &finding.found {
         Found::Unstarted => Event::Released { fence },
         Found::Kept => reclaimed.clone(),
-        Found::Lost { seen } => Event::Finished {
+        Found::Lost { seen, facts } => Event::Finished {
             fence,
             ending: Ending::Lost {
                 error: seen.clone(),
             },
-            facts: Facts::default(),
+            facts: facts.as_ref().clone(),
         },
     };
     let next = apply(job, event, now).ok()?;

@@ -34,6 +34,7 @@ impl Coordinator for Engine {
             let holding = |row: agent_storage::HeldJob| Holding {
                 lease: self.lease(row.id, row.attempt, row.fence),
                 phase: row.phase,
+                log: self.log_path(row.id, row.attempt),
             };
             Ok(own.map(holding).collect())
         })

@@ -314,6 +314,11 @@ impl Runner {
         })
     }
 
+    /// What a run has said that ended without a word of its supervisor's, by its log.
+    pub async fn said(&self, log: &Path) -> RunSummary {
+        summary_of(full(log)).await
+    }
+
     /// Removes the directory of an attempt whose end is safely recorded elsewhere.
     pub async fn forget(&self, job: JobId, attempt: u32) -> Result<(), RunnerError> {
         let attempt = self.attempt(job, attempt);

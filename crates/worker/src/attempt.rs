@@ -126,6 +126,20 @@ async fn give_up(parts: &WorkerParts, lease: &Lease) {
     }
 }
 
+/// What is known of a run by what it said.
+pub(crate) fn learned(summary: &RunSummary, exit_code: Option<i32>) -> Facts {
+    let result = summary.result.as_ref();
+    Facts {
+        exit_code,
+        session_id: summary.session_id.clone(),
+        model: summary.model.clone(),
+        cli_version: summary.cli_version.clone(),
+        num_turns: result.and_then(|result| result.num_turns),
+        cost_usd: result.and_then(|result| result.cost_usd),
+        ..Facts::default()
+    }
+}
+
 impl Attempt<'_> {
     /// Works until there is something to report; `None` when the lease is stale.
     async fn run(&mut self) -> Option<Report> {
@@ -262,17 +276,8 @@ impl Attempt<'_> {
     }
 
     fn learn(&mut self, summary: &RunSummary, exit_code: Option<i32>) {
-        let result = summary.result.as_ref();
-        let learned = Facts {
-            exit_code,
-            session_id: summary.session_id.clone(),
-            model: summary.model.clone(),
-            cli_version: summary.cli_version.clone(),
-            num_turns: result.and_then(|result| result.num_turns),
-            cost_usd: result.and_then(|result| result.cost_usd),
-            ..Facts::default()
-        };
-        self.facts = std::mem::take(&mut self.facts).updated(learned);
+        let facts = std::mem::take(&mut self.facts);
+        self.facts = facts.updated(learned(summary, exit_code));
     }
 
     /// The workspace; `None` before it is known what it starts from.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use agent_domain::{CoordinatorError, Finding, Found, Holding, JobId, Lease, Phase};
 use agent_runner::{RunnerError, Surveyed};
 
+use crate::attempt::learned;
 use crate::holds::{Hold, Holds};
 use crate::worker::WorkerParts;
 
@@ -70,10 +71,12 @@ async fn try_settle(parts: &WorkerParts, holds: &Holds) -> Result<Settled, Failu
         .map(|holding| holding.lease.job)
         .filter(|job| surveyed.get(job) == Some(&Surveyed::Living))
         .collect();
-    let findings: Vec<Finding> = holdings
-        .iter()
-        .map(|holding| finding(holding, surveyed.get(&holding.lease.job)))
-        .collect();
+    let mut findings = Vec::with_capacity(holdings.len());
+    for holding in &holdings {
+        let lease = holding.lease;
+        let found = found(parts, holding, surveyed.get(&lease.job)).await;
+        findings.push(Finding { lease, found });
+    }
     let lost = |finding: &&Finding| matches!(finding.found, Found::Lost { .. });
     let mut settled = Settled {
         settlement: Settlement {
@@ -114,8 +117,8 @@ async fn survey(
         .collect())
 }
 
-fn finding(holding: &Holding, surveyed: Option<&Surveyed>) -> Finding {
-    let found = match (holding.phase, surveyed) {
+async fn found(parts: &WorkerParts, holding: &Holding, surveyed: Option<&Surveyed>) -> Found {
+    match (holding.phase, surveyed) {
         // Recorded before the agent is started, so there is none.
         (Phase::Fetching | Phase::Preparing, _) | (_, Some(Surveyed::NeverStarted)) => {
             Found::Unstarted
@@ -126,12 +129,9 @@ fn finding(holding: &Holding, surveyed: Option<&Surveyed>) -> Finding {
             } else {
                 "its supervisor was killed".to_owned()
             },
+            facts: Box::new(learned(&parts.runner.said(&holding.log).await, None)),
         },
         (Phase::Agent | Phase::Delivering, _) => Found::Kept,
-    };
-    Finding {
-        lease: holding.lease,
-        found,
     }
 }
 

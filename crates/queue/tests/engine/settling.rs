@@ -21,6 +21,10 @@ fn finding(holding: &Holding, found: Found) -> Finding {
 fn lost() -> Found {
     Found::Lost {
         seen: "its supervisor was killed".into(),
+        facts: Box::new(Facts {
+            cost_usd: Some(0.25),
+            ..Facts::default()
+        }),
     }
 }
 
@@ -38,6 +42,7 @@ async fn what_was_held_is_told_to_its_own_worker_only() {
     let expected = Holding {
         lease: own,
         phase: Phase::Fetching,
+        log: stage.engine.log_path(own.job, own.attempt),
     };
     assert_eq!(held, [expected]);
     let other = WorkerId("other".into());
@@ -151,6 +156,7 @@ async fn what_would_end_for_good_is_given_back_to_its_worker_to_end_it() {
         "{waiting:?}"
     );
     assert_eq!(waiting.lost_runs.len(), 1);
+    assert_eq!(waiting.facts.total_cost_usd(), Some(0.25));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -66,10 +66,10 @@ impl Played {
 
     /// Has the worker down for this.
     pub(crate) fn holds(&self, assignment: Assignment, phase: Phase) {
-        let lease = assignment.lease;
+        let (lease, log) = (assignment.lease, assignment.log.clone());
         self.told()
             .held
-            .push((Holding { lease, phase }, assignment));
+            .push((Holding { lease, phase, log }, assignment));
     }
 
     pub(crate) fn said(&self) -> Vec<Said> {
@@ -98,7 +98,7 @@ impl Coordinator for Played {
             .told()
             .held
             .iter()
-            .map(|(holding, _)| *holding)
+            .map(|(holding, _)| holding.clone())
             .collect();
         Box::pin(async move { Ok(held) })
     }

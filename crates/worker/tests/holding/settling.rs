@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use agent_domain::{Ending, Found, Phase, Reason, RunOptions};
+use agent_domain::{Ending, Facts, Found, Phase, Reason, RunOptions};
 use agent_runner::{Ground, Project, RunRequest};
 use agent_worker::Settlement;
 
@@ -100,6 +100,11 @@ async fn after_a_crash() -> Place {
     // The numbers of the dead are those of a living process by now: ours.
     let own = std::process::id();
     leave(&place.attempt_dir(7, 1), &boot_id(), own, 1);
+    let paid = r#"{"type":"result","subtype":"success","is_error":false,"total_cost_usd":0.25}"#;
+    let said = format!("2026-01-02T03:04:05.000000000Z stdout F {paid}\n");
+    let log = place.assignment(7, 1).log;
+    fs::create_dir_all(log.parent().unwrap()).unwrap();
+    fs::write(log, said).unwrap();
     leave(&place.attempt_dir(8, 1), "another-boot", own, own_start());
     fs::create_dir_all(place.attempt_dir(9, 1)).unwrap();
     fs::write(place.attempt_dir(9, 1).join("lock"), "").unwrap();
@@ -119,7 +124,13 @@ async fn everything_that_was_held_is_settled_at_once_by_what_is_found_of_it() {
         requeued: 6,
     };
     assert_eq!(settlement, expected);
-    let lost = |seen: &str| Found::Lost { seen: seen.into() };
+    let lost = |seen: &str, cost_usd: Option<f64>| Found::Lost {
+        seen: seen.into(),
+        facts: Box::new(Facts {
+            cost_usd,
+            ..Facts::default()
+        }),
+    };
     let mut found = settled(&place);
     found.sort_by_key(|(number, _)| *number);
     let found: Vec<Found> = found.into_iter().map(|(_, found)| found).collect();
@@ -130,8 +141,8 @@ async fn everything_that_was_held_is_settled_at_once_by_what_is_found_of_it() {
         Found::Unstarted,
         Found::Unstarted,
         Found::Kept,
-        lost("its supervisor was killed"),
-        lost("the machine went down"),
+        lost("its supervisor was killed", Some(0.25)),
+        lost("the machine went down", None),
         Found::Unstarted,
         Found::Kept,
     ];
