@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::exit;
+use crate::options::{Run, RunOption};
 
 /// Manage a running agent-server: clients, jobs, logs, queue.
 #[derive(Debug, Parser)]
@@ -79,7 +80,7 @@ pub(crate) enum ClientsCommand {
         #[arg(long)]
         trusted: bool,
         #[command(flatten)]
-        run: Run,
+        run: Box<Run>,
     },
     /// List all clients
     List,
@@ -105,7 +106,7 @@ pub(crate) enum ClientsCommand {
         #[arg(long)]
         untrusted: bool,
         #[command(flatten)]
-        run: Run,
+        run: Box<Run>,
         /// Leave these options to the server again
         #[arg(long, value_delimiter = ',')]
         unset: Vec<RunOption>,
@@ -255,23 +256,6 @@ pub(crate) struct Submit {
     pub(crate) wait: bool,
 }
 
-/// How the agent is run: a job's own wishes, or what a client's jobs get without any.
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Run {
-    /// Model the agent is to use
-    #[arg(long)]
-    pub(crate) model: Option<String>,
-    /// Permission mode of the CLI
-    #[arg(long)]
-    pub(crate) permission_mode: Option<String>,
-    /// Longest run of the agent, in seconds
-    #[arg(long)]
-    pub(crate) timeout: Option<u64>,
-    /// Longest silence of the agent, in seconds
-    #[arg(long)]
-    pub(crate) idle_timeout: Option<u64>,
-}
-
 /// Files with keys of a job's own, which the server keeps in memory only: a command line can be
 /// seen by others.
 #[derive(Debug, Default, ClapArgs)]
@@ -289,15 +273,6 @@ pub(crate) struct Keys {
     /// File with a token for fetching and pushing, in place of the server's
     #[arg(long = "git-token-file", value_name = "FILE")]
     pub(crate) git_token: Option<PathBuf>,
-}
-
-/// One of [`Run`], by the name of its option.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RunOption {
-    Model,
-    PermissionMode,
-    Timeout,
-    IdleTimeout,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -353,7 +328,13 @@ mod tests {
             ["--permission-mode", "plan"],
             ["--timeout", "1"],
             ["--idle-timeout", "1"],
-            ["--unset", "model,permission-mode,timeout,idle-timeout"],
+            ["--fallback-model", "m"],
+            ["--max-turns", "1"],
+            ["--env", "CI=1"],
+            [
+                "--unset",
+                "model,permission-mode,timeout,idle-timeout,env,agents",
+            ],
         ] {
             assert!(parse(&change), "{change:?}");
         }

@@ -1,11 +1,12 @@
 //! `agent-admin clients`.
 
 use agent_client::Client;
-use agent_client::wire::{ClientDetails, CreateClient, Patch, UpdateClient};
+use agent_client::wire::{ClientDetails, CreateClient, UpdateClient};
 
-use crate::args::{ClientsCommand, RunOption};
+use crate::args::ClientsCommand;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::options;
 use crate::screen::Screen;
 
 pub(crate) fn run(
@@ -30,13 +31,10 @@ pub(crate) fn run(
                 github_org: org,
                 github_repo: repo,
                 default_branch,
-                model: run.model,
-                permission_mode: run.permission_mode,
-                timeout_seconds: run.timeout,
-                idle_timeout_seconds: run.idle_timeout,
                 trusted: trusted.then_some(true),
+                ..CreateClient::default()
             };
-            add(client, screen, &new)
+            add(client, screen, &new.with_options(options::read(*run)?))
         }
         ClientsCommand::List => list(client, screen),
         ClientsCommand::Show { client: which } => {
@@ -55,11 +53,8 @@ pub(crate) fn run(
             let change = UpdateClient {
                 name: name.into(),
                 default_branch: default_branch.into(),
-                model: patch(run.model, RunOption::Model, &unset)?,
-                permission_mode: patch(run.permission_mode, RunOption::PermissionMode, &unset)?,
-                timeout_seconds: patch(run.timeout, RunOption::Timeout, &unset)?,
-                idle_timeout_seconds: patch(run.idle_timeout, RunOption::IdleTimeout, &unset)?,
                 trusted: (trusted || untrusted).then_some(trusted).into(),
+                ..options::change(*run, &unset)?
             };
             update(client, screen, which, &change)
         }
@@ -92,16 +87,6 @@ pub(crate) fn split(repository: &str) -> Result<(String, String), Failure> {
         _ => Err(Failure::Usage(format!(
             "{repository:?} is not of the form org/repo"
         ))),
-    }
-}
-
-fn patch<T>(value: Option<T>, option: RunOption, unset: &[RunOption]) -> Result<Patch<T>, Failure> {
-    match (value, unset.contains(&option)) {
-        (Some(_), true) => Err(Failure::Usage(
-            "--unset names an option that is given a value, too".to_owned(),
-        )),
-        (None, true) => Ok(Patch::Null),
-        (value, false) => Ok(value.into()),
     }
 }
 
@@ -148,8 +133,7 @@ fn list(client: &Client, screen: &mut Screen) -> Result<Exit, Failure> {
 
 fn show(screen: &mut Screen, details: &ClientDetails) -> Result<Exit, Failure> {
     if !screen.json(details)? {
-        let options = &details.options;
-        screen.record(&[
+        let mut rows = vec![
             ("id", Some(details.id.clone())),
             ("name", Some(details.name.clone())),
             (
@@ -158,16 +142,16 @@ fn show(screen: &mut Screen, details: &ClientDetails) -> Result<Exit, Failure> {
             ),
             ("default branch", Some(details.default_branch.clone())),
             ("os client id", details.os_client_id.clone()),
-            ("model", options.model.clone()),
-            ("permission mode", options.permission_mode.clone()),
-            ("timeout", options.timeout_seconds.map(seconds)),
-            ("idle timeout", options.idle_timeout_seconds.map(seconds)),
+        ];
+        rows.extend(options::rows(&details.options));
+        rows.extend([
             ("trusted", Some(yes(details.trusted))),
             ("cloned", Some(yes(details.repo_exists))),
             ("active jobs", Some(details.active_jobs.to_string())),
             ("total jobs", Some(details.total_jobs.to_string())),
             ("created", Some(details.created_at.clone())),
-        ])?;
+        ]);
+        screen.record(&rows)?;
     }
     Ok(Exit::Done)
 }
@@ -210,10 +194,6 @@ fn remove(
 
 fn yes(value: bool) -> String {
     if value { "yes" } else { "no" }.into()
-}
-
-fn seconds(count: u64) -> String {
-    format!("{count} s")
 }
 
 #[cfg(test)]

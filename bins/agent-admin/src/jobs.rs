@@ -1,6 +1,6 @@
 //! `agent-admin jobs`, but for submitting, waiting and logs.
 
-use agent_client::wire::{JobDetails, JobList, RetryJob};
+use agent_client::wire::{JobDetails, JobList, RetryJob, RunOptions};
 use agent_client::{Client, JobQuery};
 use agent_runner::ClaudeTranscript;
 
@@ -8,7 +8,7 @@ use crate::args::JobsCommand;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::screen::Screen;
-use crate::{clients, logs, once, submit, wait};
+use crate::{clients, logs, once, options, submit, wait};
 
 pub(crate) fn run(
     client: &Client,
@@ -100,7 +100,7 @@ fn show(screen: &mut Screen, job: JobDetails) -> Result<Exit, Failure> {
     }
     let repository = format!("{}/{}", job.client.github_org, job.client.github_repo);
     let number = |value: Option<u64>| value.map(|value| value.to_string());
-    screen.record(&[
+    let mut rows = vec![
         ("id", Some(job.id)),
         ("status", Some(job.status)),
         ("phase", job.phase),
@@ -134,8 +134,15 @@ fn show(screen: &mut Screen, job: JobDetails) -> Result<Exit, Failure> {
             job.has_secrets
                 .then(|| "in the server's memory only".to_owned()),
         ),
-        ("prompt", Some(job.prompt)),
-    ])?;
+    ];
+    // The model it has asked for is above, beside the one it got.
+    let asked = RunOptions {
+        model: None,
+        ..job.options
+    };
+    rows.extend(options::rows(&asked));
+    rows.push(("prompt", Some(job.prompt)));
+    screen.record(&rows)?;
     Ok(Exit::Done)
 }
 

@@ -8,6 +8,7 @@ mod failure;
 mod jobs;
 mod logs;
 mod once;
+mod options;
 mod screen;
 mod submit;
 mod system;

@@ -11,6 +11,7 @@ use crate::clients;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::once;
+use crate::options;
 use crate::screen::Screen;
 use crate::wait;
 
@@ -49,7 +50,7 @@ fn request(args: Submit) -> Result<CreateJob, Failure> {
         (None, Some(path)) if path != Path::new("-") => read_file(&path)?,
         _ => read_stdin()?,
     };
-    Ok(CreateJob {
+    let job = CreateJob {
         client_id: args.client,
         github_org: org,
         github_repo: repo,
@@ -58,12 +59,10 @@ fn request(args: Submit) -> Result<CreateJob, Failure> {
         title: args.title,
         os_feature_id: args.os_feature_id,
         os_callback_url: args.callback_url,
-        model: args.run.model,
-        permission_mode: args.run.permission_mode,
-        timeout_seconds: args.run.timeout,
-        idle_timeout_seconds: args.run.idle_timeout,
         secrets: keys(&args.keys)?,
-    })
+        ..CreateJob::default()
+    };
+    Ok(job.with_options(options::read(args.run)?))
 }
 
 /// Reads the files with a job's own keys.
@@ -82,7 +81,7 @@ fn read_key(path: &Path) -> Result<String, Failure> {
     Ok(read_file(path)?.trim_end().to_owned())
 }
 
-fn read_file(path: &Path) -> Result<String, Failure> {
+pub(crate) fn read_file(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| Failure::Input {
         name: path.display().to_string(),
         error,

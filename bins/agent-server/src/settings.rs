@@ -193,6 +193,7 @@ impl Settings {
             permission_mode: Some(self.permission_mode),
             timeout: Some(Duration::from_secs(self.job_timeout_seconds)),
             idle_timeout: Some(Duration::from_secs(self.job_idle_timeout_seconds)),
+            ..RunOptions::default()
         };
         Ok(Config {
             secrets,

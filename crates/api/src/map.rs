@@ -1,7 +1,12 @@
 //! From the domain to the wire.
 
+use std::collections::BTreeMap;
+
 use agent_client::wire;
-use agent_domain::{Client, Job, LogSeal, RunOptions, State, Timestamp, iso_millis};
+use agent_domain::{
+    Client, Job, JsonText, LogSeal, RunOptions, State, Timestamp, ToolRule, VariableName,
+    iso_millis,
+};
 use agent_queue::{
     Accepted, CancelOutcome, ClientDetails, ClientView, CreatedClient, DeliveryLog, DeliveryState,
     DiskVolume, Health, HistoryEntry, JobFilter, JobPage, JobSummary, JobWithClient, Message,
@@ -52,12 +57,33 @@ pub(crate) fn client_details(details: ClientDetails) -> wire::ClientDetails {
 }
 
 fn run_options(options: RunOptions) -> wire::RunOptions {
+    let rules = |rules: Vec<ToolRule>| rules.iter().map(ToString::to_string).collect();
     wire::RunOptions {
         model: options.model,
+        fallback_model: options.fallback_model,
         permission_mode: options.permission_mode.map(|mode| mode.to_string()),
         timeout_seconds: options.timeout.map(|time| time.as_secs()),
         idle_timeout_seconds: options.idle_timeout.map(|time| time.as_secs()),
+        max_turns: options.max_turns,
+        allowed_tools: options.allowed_tools.map(rules),
+        disallowed_tools: options.disallowed_tools.map(rules),
+        append_system_prompt: options.append_system_prompt,
+        agents: options.agents.as_ref().map(json_object),
+        mcp_servers: options.mcp_servers.as_ref().map(json_object),
+        env: options.env.map(variables),
     }
+}
+
+fn variables(env: BTreeMap<VariableName, String>) -> BTreeMap<String, String> {
+    let named = env.into_iter();
+    named
+        .map(|(name, value)| (name.to_string(), value))
+        .collect()
+}
+
+/// It was an object when it was taken in.
+fn json_object(json: &JsonText) -> wire::JsonObject {
+    serde_json::from_str(json.as_str()).unwrap_or_default()
 }
 
 /// A client just created.
@@ -152,7 +178,8 @@ pub(crate) fn job_details(found: JobWithClient, seals: &[(u32, LogSeal)]) -> wir
         head_commit: facts.head_commit.map(|commit| commit.to_string()),
         saved_ref: facts.saved_ref,
         session_id: facts.session_id,
-        model: facts.model.or(spec.options.model),
+        model: facts.model.or_else(|| spec.options.model.clone()),
+        options: run_options(spec.options),
         cli_version: facts.cli_version,
         num_turns: facts.num_turns,
         cost_usd,

@@ -1,15 +1,16 @@
 //! From the wire to the domain: every field of a request is checked here, and named if refused.
 
+mod options;
+
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
-use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use agent_client::wire::{self, CreateClient, CreateJob, Patch, UpdateClient};
 use agent_domain::{
-    AgentKey, BranchName, ClientChange, Edit, JobSecrets, JobSpec, NewClient, PermissionMode,
-    RepoSlug, RunOptions, RunOptionsChange, Secret, Status, TextError, limits, one_line, prompt,
+    AgentKey, BranchName, ClientChange, JobSecrets, JobSpec, NewClient, RepoSlug, Secret, Status,
+    TextError, limits, one_line, prompt,
 };
 use agent_queue::{JobFilter, Submission, Target};
 
@@ -21,25 +22,22 @@ use crate::query::Query;
 const QUEUE_DEFAULT: u32 = 100;
 
 /// Reads the body of `POST /clients`.
-pub(crate) fn new_client(body: CreateClient) -> Result<NewClient, Problem> {
+pub(crate) fn new_client(mut body: CreateClient) -> Result<NewClient, Problem> {
+    let options = options::checked(body.take_options())?;
     let default_branch = body.default_branch.as_deref().unwrap_or("main");
     Ok(NewClient {
         os_client_id: optional_text("osClientId", body.os_client_id, limits::NAME_CHARS)?,
         name: text("name", body.name, limits::NAME_CHARS)?,
         repo: repo(&body.github_org, &body.github_repo)?,
         default_branch: field("defaultBranch", default_branch)?,
-        options: run_options(wire::RunOptions {
-            model: body.model,
-            permission_mode: body.permission_mode,
-            timeout_seconds: body.timeout_seconds,
-            idle_timeout_seconds: body.idle_timeout_seconds,
-        })?,
+        options,
         trusted: body.trusted.unwrap_or(false),
     })
 }
 
 /// Reads the body of `PATCH /clients/:id`.
-pub(crate) fn client_change(body: UpdateClient) -> Result<ClientChange, Problem> {
+pub(crate) fn client_change(mut body: UpdateClient) -> Result<ClientChange, Problem> {
+    let options = options::changed(&mut body)?;
     let name = given("name", body.name)?;
     let branch = given("defaultBranch", body.default_branch)?;
     let trusted = given("trusted", body.trusted)?;
@@ -48,18 +46,13 @@ pub(crate) fn client_change(body: UpdateClient) -> Result<ClientChange, Problem>
         default_branch: branch
             .map(|branch| field("defaultBranch", &branch))
             .transpose()?,
-        options: RunOptionsChange {
-            model: edit(body.model, model)?,
-            permission_mode: edit(body.permission_mode, permission_mode)?,
-            timeout: edit(body.timeout_seconds, timeout)?,
-            idle_timeout: edit(body.idle_timeout_seconds, idle_timeout)?,
-        },
+        options,
         trusted,
     })
 }
 
 /// Reads the body of `POST /jobs`.
-pub(crate) fn submission(body: CreateJob) -> Result<Submission, Problem> {
+pub(crate) fn submission(mut body: CreateJob) -> Result<Submission, Problem> {
     let target = target(&body)?;
     prompt(&body.prompt).map_err(|error| match error {
         TextError::TooLong(_) => {
@@ -73,6 +66,7 @@ pub(crate) fn submission(body: CreateJob) -> Result<Submission, Problem> {
         .as_deref()
         .map(callback_url)
         .transpose()?;
+    let options = options::checked(body.take_options())?;
     let secrets = secrets(body.secrets)?;
     Ok(Submission {
         target,
@@ -81,12 +75,7 @@ pub(crate) fn submission(body: CreateJob) -> Result<Submission, Problem> {
             title: optional_text("title", body.title, limits::TITLE_CHARS)?,
             os_feature_id: optional_text("osFeatureId", body.os_feature_id, limits::NAME_CHARS)?,
             callback_url: callback,
-            options: run_options(wire::RunOptions {
-                model: body.model,
-                permission_mode: body.permission_mode,
-                timeout_seconds: body.timeout_seconds,
-                idle_timeout_seconds: body.idle_timeout_seconds,
-            })?,
+            options,
             secrets: secrets.kinds(),
             prompt: body.prompt.into(),
         },
@@ -187,52 +176,6 @@ fn callback_url<T: FromStr<Err: Display>>(text: &str) -> Result<T, Problem> {
     Ok(parsed)
 }
 
-fn run_options(asked: wire::RunOptions) -> Result<RunOptions, Problem> {
-    Ok(RunOptions {
-        model: asked.model.map(model).transpose()?,
-        permission_mode: asked.permission_mode.map(permission_mode).transpose()?,
-        timeout: asked.timeout_seconds.map(timeout).transpose()?,
-        idle_timeout: asked.idle_timeout_seconds.map(idle_timeout).transpose()?,
-    })
-}
-
-/// A model's name becomes an argument of a command: it must not look like an option.
-fn model(name: String) -> Result<String, Problem> {
-    let name = text("model", name, limits::NAME_CHARS)?;
-    if name.starts_with('-') || name.contains(char::is_whitespace) {
-        return Err(Problem::field(
-            "model",
-            "must not begin with '-' or contain spaces",
-        ));
-    }
-    Ok(name)
-}
-
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "of one form with the other options"
-)]
-fn permission_mode(name: String) -> Result<PermissionMode, Problem> {
-    field("permissionMode", &name)
-}
-
-fn timeout(value: u64) -> Result<Duration, Problem> {
-    seconds("timeoutSeconds", value)
-}
-
-fn idle_timeout(value: u64) -> Result<Duration, Problem> {
-    seconds("idleTimeoutSeconds", value)
-}
-
-fn seconds(name: &str, value: u64) -> Result<Duration, Problem> {
-    if (1..=limits::TIMEOUT_SECONDS_MAX).contains(&value) {
-        Ok(Duration::from_secs(value))
-    } else {
-        let what = format!("must be from 1 to {}", limits::TIMEOUT_SECONDS_MAX);
-        Err(Problem::field(name, what))
-    }
-}
-
 fn statuses(list: &str) -> Result<Vec<Status>, Problem> {
     let known = Status::ALL.map(Status::as_str).join(", ");
     list.split(',')
@@ -275,17 +218,6 @@ fn given<T>(name: &str, value: Patch<T>) -> Result<Option<T>, Problem> {
         Patch::Null => Err(Problem::field(name, "must not be null")),
         Patch::Value(value) => Ok(Some(value)),
     }
-}
-
-fn edit<T, U>(
-    value: Patch<T>,
-    check: impl FnOnce(T) -> Result<U, Problem>,
-) -> Result<Edit<U>, Problem> {
-    Ok(match value {
-        Patch::Absent => Edit::Keep,
-        Patch::Null => Edit::Clear,
-        Patch::Value(value) => Edit::Set(check(value)?),
-    })
 }
 
 #[cfg(test)]
@@ -344,56 +276,6 @@ mod tests {
     }
 
     #[test]
-    fn options_of_a_run_are_checked() {
-        for (body, field) in [
-            (
-                CreateJob {
-                    timeout_seconds: Some(0),
-                    ..job()
-                },
-                "timeoutSeconds",
-            ),
-            (
-                CreateJob {
-                    idle_timeout_seconds: Some(86_401),
-                    ..job()
-                },
-                "idleTimeoutSeconds",
-            ),
-            (
-                CreateJob {
-                    permission_mode: Some("yolo".into()),
-                    ..job()
-                },
-                "permissionMode",
-            ),
-            (
-                CreateJob {
-                    model: Some("--resume".into()),
-                    ..job()
-                },
-                "model",
-            ),
-            (
-                CreateJob {
-                    model: Some("a b".into()),
-                    ..job()
-                },
-                "model",
-            ),
-        ] {
-            assert!(refused(body).starts_with(field), "{field}");
-        }
-        let body = CreateJob {
-            timeout_seconds: Some(86_400),
-            model: Some("opus[1m]".into()),
-            ..job()
-        };
-        let options = submission(body).unwrap().spec.options;
-        assert_eq!(options.timeout, Some(Duration::from_hours(24)));
-    }
-
-    #[test]
     fn a_callback_goes_to_what_is_a_url() {
         for bad in [
             "ftp://a",
@@ -425,27 +307,6 @@ mod tests {
             client_change(UpdateClient::default()).unwrap(),
             ClientChange::default()
         );
-    }
-
-    #[test]
-    fn null_clears_an_option_of_a_client_and_a_value_is_checked() {
-        let change = UpdateClient {
-            model: Patch::Null,
-            timeout_seconds: Patch::Value(60),
-            ..UpdateClient::default()
-        };
-        let expected = RunOptionsChange {
-            model: Edit::Clear,
-            timeout: Edit::Set(Duration::from_mins(1)),
-            ..RunOptionsChange::default()
-        };
-        assert_eq!(client_change(change).unwrap().options, expected);
-        let bad = UpdateClient {
-            permission_mode: Patch::Value("yolo".into()),
-            ..UpdateClient::default()
-        };
-        let refused = client_change(bad).unwrap_err().to_string();
-        assert!(refused.starts_with("permissionMode"), "{refused}");
     }
 
     #[test]

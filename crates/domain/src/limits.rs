@@ -22,6 +22,23 @@ pub const PAGE_DEFAULT: u32 = 50;
 pub const OFFSET_MAX: u32 = 100_000;
 /// Longest run a job may ask for, in seconds: one day.
 pub const TIMEOUT_SECONDS_MAX: u64 = 86_400;
+/// Most turns a job may ask for.
+pub const TURNS_MAX: u32 = 10_000;
+/// Most rules in one list of tools.
+pub const TOOL_RULES: usize = 100;
+/// Longest rule about a tool, in characters.
+pub const TOOL_RULE_CHARS: usize = 500;
+/// Longest addition to the system prompt, in bytes: together with what a repository's `CLAUDE.md`
+/// says it must fit into one argument of a program, which Linux limits to 128 KiB.
+pub const SYSTEM_PROMPT_BYTES: usize = 16 * 1024;
+/// Longest JSON of an option that becomes one argument of a program, in bytes.
+pub const OPTION_JSON_BYTES: usize = 64 * 1024;
+/// Most variables of a job's own.
+pub const VARIABLES: usize = 100;
+/// Longest name of a variable, in bytes.
+pub const VARIABLE_NAME_BYTES: usize = 100;
+/// Names and values of all variables of a job's own together, in bytes.
+pub const VARIABLES_BYTES: usize = 64 * 1024;
 /// Shortest `AGENT_API_SECRET`, in characters.
 pub const SECRET_CHARS_MIN: usize = 7;
 /// Shortest `AGENT_API_SECRET` that may be used on an address other than loopback.

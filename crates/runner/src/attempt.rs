@@ -4,13 +4,13 @@
 //! have been started, `exit.json` that all is over; `sock` is for talking to the living.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agent_domain::JobId;
+use agent_domain::{JobId, RunOptions};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -31,6 +31,7 @@ pub(crate) const SOCKET: &str = "sock";
 pub(crate) const SUPERVISOR: &str = "supervisor.json";
 pub(crate) const EXIT: &str = "exit.json";
 pub(crate) const STDERR: &str = "supervisor.err";
+const MCP_CONFIG: &str = "mcp.json";
 
 /// Longest path a socket's address holds on every system we know.
 const SOCKET_PATH_MAX: usize = 100;
@@ -127,6 +128,21 @@ impl Attempt {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
         options.open(self.folder.join(name))
+    }
+
+    /// Writes the MCP servers that the options name for the CLI to read; returns where.
+    pub(crate) fn write_mcp_config(
+        &self,
+        options: &RunOptions,
+    ) -> Result<Option<PathBuf>, RunnerError> {
+        let Some(servers) = &options.mcp_servers else {
+            return Ok(None);
+        };
+        let written = self
+            .open_new(MCP_CONFIG)
+            .and_then(|mut file| write!(file, r#"{{"mcpServers":{servers}}}"#));
+        written.map_err(RunnerError::io("cannot write the list of MCP servers"))?;
+        Ok(Some(self.folder.join(MCP_CONFIG)))
     }
 
     fn clear_unstarted(&self) -> Result<(), RunnerError> {

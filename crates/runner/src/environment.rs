@@ -1,8 +1,9 @@
 //! What the agent sees of the server's environment: an allow list, and a few things of our own.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use agent_domain::{AgentKey, PermissionMode};
+use agent_domain::{AgentKey, PermissionMode, VariableName};
 
 /// Passed on when the server has them.
 const NAMES: &[&str] = &[
@@ -133,6 +134,22 @@ pub(crate) fn paid_with(
     others.chain([own]).collect()
 }
 
+/// Adds a job's own variables, or puts them in the place of the server's.
+pub(crate) fn with_variables(
+    environment: Vec<(OsString, OsString)>,
+    own: Option<&BTreeMap<VariableName, String>>,
+) -> Vec<(OsString, OsString)> {
+    let Some(own) = own else {
+        return environment;
+    };
+    let is_own = |name: &OsString| own.keys().any(|own| name == own.as_str());
+    let added = own
+        .iter()
+        .map(|(name, value)| (name.as_str().into(), value.into()));
+    let others = environment.into_iter().filter(|(name, _)| !is_own(name));
+    others.chain(added).collect()
+}
+
 /// As root, the CLI bypasses permissions only when it is told that it runs in a sandbox.
 pub(crate) fn sandbox_claim(mode: PermissionMode, is_root: bool) -> Option<(OsString, OsString)> {
     (is_root && mode == PermissionMode::BypassPermissions)
@@ -237,6 +254,35 @@ mod tests {
             expected.map(|(name, value)| (name.into(), value.into()))
         );
         assert_eq!(paid_with(server.clone(), None), server);
+    }
+
+    #[test]
+    fn a_jobs_own_variables_replace_the_servers() {
+        let pair = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
+        let server = vec![pair("TZ", "server"), pair("LANG", "server")];
+        let own = [("TZ", "job"), ("CI", "job")];
+        let own = own.map(|(name, value)| (name.parse().unwrap(), value.into()));
+        assert_eq!(
+            with_variables(server.clone(), Some(&own.into())),
+            [pair("LANG", "server"), pair("CI", "job"), pair("TZ", "job")]
+        );
+        assert_eq!(with_variables(server.clone(), None), server);
+    }
+
+    /// A job must not be able to set what the server itself passes on, ours among it.
+    #[test]
+    fn what_the_server_passes_on_is_reserved_save_for_the_locale() {
+        let free = ["LANG", "TZ", "TERM", "DISABLE_TELEMETRY"];
+        let may_set = |name: &&&str| name.parse::<VariableName>().is_ok();
+        let open: Vec<_> = NAMES.iter().filter(may_set).copied().collect();
+        assert_eq!(open, free);
+        assert!(!PAYMENT.iter().any(|name| may_set(&name)));
+        let open = PREFIXES.iter().copied().filter(|prefix| {
+            let name = format!("{prefix}X");
+            name.parse::<VariableName>().is_ok()
+        });
+        assert_eq!(open.collect::<Vec<_>>(), ["LC_"]);
+        assert!(MARK.parse::<VariableName>().is_err());
     }
 
     #[test]

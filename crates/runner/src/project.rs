@@ -4,10 +4,9 @@
 //! our machine and with our credentials. So without someone's word for the repository they are
 //! left out, and only what it says to the agent, its root `CLAUDE.md`, is passed on as text.
 
-use std::ffi::OsString;
-
-/// Longest `CLAUDE.md` that is passed on, in bytes: with its frame it must fit into one argument
-/// of a program, which Linux limits to 128 KiB (`MAX_ARG_STRLEN`).
+/// Longest `CLAUDE.md` that is passed on, in bytes: with its frame, and with what a job adds to the
+/// system prompt, it must fit into one argument of a program, which Linux limits to 128 KiB
+/// (`MAX_ARG_STRLEN`).
 pub const CLAUDE_MD_MAX: usize = 100 * 1024;
 
 /// What of a repository's own set-up for the CLI counts.
@@ -70,19 +69,21 @@ impl Conventions {
 
 impl Project {
     /// The CLI's arguments for it.
-    pub(crate) fn arguments(&self) -> Vec<OsString> {
-        let Self::Untrusted(conventions) = self else {
-            return Vec::new();
-        };
-        // The operator's own settings and CLAUDE.md still count, and no MCP server but those
-        // that a command line names.
-        let mut line: Vec<OsString> = ["--setting-sources", "user", "--strict-mcp-config"]
-            .map(OsString::from)
-            .into();
-        if let Some(conventions) = conventions {
-            line.extend(["--append-system-prompt".into(), conventions.told().into()]);
+    pub(crate) fn arguments(&self) -> &'static [&'static str] {
+        match self {
+            Self::Trusted => &[],
+            // The operator's own settings and CLAUDE.md still count, and no MCP server but those
+            // that a command line names.
+            Self::Untrusted(_) => &["--setting-sources", "user", "--strict-mcp-config"],
         }
-        line
+    }
+
+    /// What is added to the CLI's own system prompt.
+    pub(crate) fn told(&self) -> Option<String> {
+        match self {
+            Self::Trusted | Self::Untrusted(None) => None,
+            Self::Untrusted(Some(conventions)) => Some(conventions.told()),
+        }
     }
 }
 
@@ -90,28 +91,23 @@ impl Project {
 mod tests {
     use super::*;
 
-    fn told(project: &Project) -> String {
-        let line = project.arguments();
-        let fixed = ["--setting-sources", "user", "--strict-mcp-config"];
-        assert_eq!(line[..3], fixed.map(OsString::from));
-        assert_eq!(line[3], "--append-system-prompt");
-        line[4].clone().into_string().unwrap()
-    }
-
     fn untrusted(content: &[u8]) -> Project {
         Project::Untrusted(Some(Conventions::new(content, content.len() as u64)))
     }
 
     #[test]
     fn a_trusted_repository_is_left_to_the_cli() {
-        assert!(Project::Trusted.arguments().is_empty());
+        assert!(Project::Trusted.arguments().is_empty() && Project::Trusted.told().is_none());
     }
 
     #[test]
     fn of_an_untrusted_repository_only_what_claude_md_says_is_passed_on() {
-        let told = told(&untrusted("Use tabs. Grüße\n".as_bytes()));
+        let project = untrusted("Use tabs. Grüße\n".as_bytes());
+        let told = project.told().unwrap();
         assert!(told.contains("Use tabs. Grüße\n") && !told.contains("cut here"));
-        assert_eq!(Project::Untrusted(None).arguments().len(), 3);
+        let nothing = Project::Untrusted(None);
+        assert_eq!(nothing.arguments(), project.arguments());
+        assert_eq!(nothing.told(), None);
     }
 
     #[test]
@@ -123,8 +119,9 @@ mod tests {
             "ä".repeat(CLAUDE_MD_MAX).into_bytes(),
             vec![b'x'; 3 * CLAUDE_MD_MAX],
         ] {
-            let told = told(&untrusted(&content));
-            assert!(told.len() < MAX_ARG_STRLEN && !told.contains('\0'));
+            let told = untrusted(&content).told().unwrap();
+            let longest = told.len() + agent_domain::limits::SYSTEM_PROMPT_BYTES;
+            assert!(longest + 100 < MAX_ARG_STRLEN && !told.contains('\0'));
             assert!(told.contains(&format!("it has {} bytes", content.len())));
         }
         let beginning = Conventions::new("gr\u{fc}".as_bytes().split_at(3).0, 1 << 30);

@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 
 use crate::attempt::{Attempt, Found, STDERR};
 use crate::command_line::command_line;
-use crate::environment::{paid_with, sandbox_claim};
+use crate::environment::{paid_with, sandbox_claim, with_variables};
 use crate::limits::Limits;
 use crate::mask::Masker;
 use crate::record::{Answer, Spec};
@@ -206,8 +206,10 @@ impl Runner {
     }
 
     async fn launch(&self, attempt: &Attempt, request: &RunRequest) -> Result<Run, RunnerError> {
+        let options = request.options.clone().or(&self.config.defaults);
+        let mcp_config = attempt.write_mcp_config(&options)?;
         let mut child = self.spawn(attempt)?;
-        let spec = self.spec(attempt, request);
+        let spec = self.spec(attempt, request, &options, mcp_config.as_deref());
         let answer = tokio::time::timeout(ANSWER_WITHIN, converse(&mut child, &spec)).await;
         let (supervisor, agent) = match answer {
             Ok(Ok(Answer::Ready { supervisor, agent })) => (supervisor, agent),
@@ -250,18 +252,18 @@ impl Runner {
             })
     }
 
-    fn spec<'a>(&'a self, attempt: &Attempt, request: &'a RunRequest) -> Spec<'a> {
-        let options = request.options.clone().or(&self.config.defaults);
-        let mode = options.permission_mode.unwrap_or_default();
-        let is_root = rustix::process::geteuid().is_root();
-        let environment = self.config.environment.clone();
-        let mut environment = paid_with(environment, request.agent_key.as_ref());
-        environment.extend(sandbox_claim(mode, is_root));
+    fn spec<'a>(
+        &'a self,
+        attempt: &Attempt,
+        request: &'a RunRequest,
+        options: &RunOptions,
+        mcp_config: Option<&Path>,
+    ) -> Spec<'a> {
         let secrets = self.config.secrets.iter().chain(&request.secrets);
         Spec {
             program: self.config.claude.clone().into(),
-            args: command_line(&options, &request.project),
-            environment,
+            args: command_line(options, &request.project, mcp_config),
+            environment: self.environment(request, options),
             cwd: full(&request.cwd).into(),
             prompt: Cow::Borrowed(&request.prompt),
             log: full(&request.log).into(),
@@ -273,12 +275,26 @@ impl Runner {
             mark: attempt.name().to_owned(),
             limits: self.config.limits,
             control_groups: self.config.control_groups,
-            wall: self
-                .config
-                .sandbox
-                .as_ref()
-                .and_then(|sandbox| WallSpec::new(sandbox, &request.ground)),
+            wall: self.wall(&request.ground, mcp_config),
         }
+    }
+
+    fn environment(&self, request: &RunRequest, options: &RunOptions) -> Vec<(OsString, OsString)> {
+        let mode = options.permission_mode.unwrap_or_default();
+        let is_root = rustix::process::geteuid().is_root();
+        let environment = self.config.environment.clone();
+        let environment = with_variables(environment, options.env.as_ref());
+        let mut environment = paid_with(environment, request.agent_key.as_ref());
+        environment.extend(sandbox_claim(mode, is_root));
+        environment
+    }
+
+    /// The wall around a run, which must see its file of MCP servers through it.
+    fn wall(&self, ground: &Ground, mcp_config: Option<&Path>) -> Option<WallSpec> {
+        let sandbox = self.config.sandbox.as_ref()?;
+        let mut ground = ground.clone();
+        ground.readable.extend(mcp_config.map(Path::to_owned));
+        WallSpec::new(sandbox, &ground)
     }
 
     /// Whether agents run behind a wall, where they see nothing of a mirror but what

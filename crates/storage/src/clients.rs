@@ -4,13 +4,13 @@ use agent_domain::{Client, ClientChange, ClientId, RepoSlug, Timestamp};
 use rusqlite::{Connection, Row, params};
 
 use crate::rows::{self, Columns, client_columns, micros};
-use crate::{ClientCounts, NewOnce, Store, StoreError, once, sql};
+use crate::{ClientCounts, NewOnce, Store, StoreError, once, options, sql};
 
 pub(crate) const INSERT: &str = "
     INSERT INTO clients (id, os_client_id, name, github_org, github_repo, default_branch,
-        model, permission_mode, timeout_us, idle_timeout_us, trusted,
+        model, permission_mode, timeout_us, idle_timeout_us, options, trusted,
         created_at, updated_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 
 pub(crate) const BY_ID: &str = concat!(
     "SELECT ",
@@ -40,7 +40,7 @@ pub(crate) const ALL: &str = concat!(
 pub(crate) const UPDATE: &str = "
     UPDATE clients
     SET name = ?2, default_branch = ?3, model = ?4, permission_mode = ?5, timeout_us = ?6,
-        idle_timeout_us = ?7, trusted = ?8, updated_at = ?9
+        idle_timeout_us = ?7, options = ?8, trusted = ?9, updated_at = ?10
     WHERE id = ?1 AND deleted_at IS NULL";
 
 pub(crate) const DELETE: &str =
@@ -110,6 +110,7 @@ impl Store {
                 permission_mode,
                 timeout,
                 idle_timeout,
+                options::cell(&client.options)?,
                 client.trusted,
                 micros(now),
             ];
@@ -156,6 +157,7 @@ pub(crate) fn insert(conn: &Connection, client: &Client) -> Result<(), StoreErro
         permission_mode,
         timeout,
         idle_timeout,
+        options::cell(&client.options)?,
         client.trusted,
         micros(client.created_at),
         micros(client.updated_at),

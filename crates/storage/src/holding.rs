@@ -22,7 +22,9 @@ pub(crate) const QUEUED_WITH_OWN_KEYS: &str = "
 pub(crate) const IN_BRIEF: &str = concat!(
     "SELECT ",
     job_columns!("''"),
-    ", j.seq, j.version, j.bucket FROM jobs j WHERE j.id = ?1"
+    ", j.seq, j.version, j.bucket
+      FROM jobs j LEFT JOIN job_options o ON o.job_seq = j.seq
+      WHERE j.id = ?1"
 );
 
 impl Store {

@@ -9,7 +9,7 @@ use crate::rows::{self, Columns, client_columns, job_columns, micros};
 use crate::tally::{Tally, counted};
 use crate::{
     Change, CreatedJob, HistoryEntry, JobWithClient, NewJob, NewOnce, Store, StoreError, claim,
-    clients, lists, once, outbox, seals, sql,
+    clients, lists, once, options, outbox, seals, sql,
 };
 
 /// Values 1 to 31 are those of [`rows::changing`], the rest those of [`rows::fixed`]. A ready job
@@ -60,6 +60,9 @@ pub(crate) const COUNT_SEAL: &str = "UPDATE jobs SET seals = seals + 1 WHERE seq
 
 pub(crate) const INSERT_PROMPT: &str = "INSERT INTO job_prompts (job_seq, prompt) VALUES (?1, ?2)";
 
+pub(crate) const INSERT_OPTIONS: &str =
+    "INSERT INTO job_options (job_seq, options) VALUES (?1, ?2)";
+
 pub(crate) const INSERT_HISTORY: &str = "
     INSERT INTO job_history (job_seq, version, at, event, status, attempt, detail)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -76,6 +79,7 @@ pub(crate) const BY_ID: &str = concat!(
     " FROM jobs j
       CROSS JOIN job_prompts p ON p.job_seq = j.seq
       CROSS JOIN clients c ON c.id = j.client_id
+      LEFT JOIN job_options o ON o.job_seq = j.seq
       WHERE j.id = ?1"
 );
 
@@ -189,6 +193,9 @@ fn insert(conn: &Connection, new: NewJob, tally: &mut Tally) -> Result<ClientId,
     sql::run(conn, INSERT, params_from_iter(values))?;
     let seq = conn.last_insert_rowid();
     sql::run(conn, INSERT_PROMPT, params![seq, &*job.spec.prompt])?;
+    if let Some(options) = options::json(&job.spec.options)? {
+        sql::run(conn, INSERT_OPTIONS, params![seq, options])?;
+    }
     record(conn, seq, &job, "created", None)?;
     tally.came(&job.client_id, rows::bucket(&job));
     Ok(job.client_id)

@@ -12,6 +12,7 @@ mod jobs;
 mod lists;
 mod once;
 mod open;
+mod options;
 mod outbox;
 #[cfg(test)]
 mod plans;

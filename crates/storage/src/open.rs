@@ -22,6 +22,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0009_delivery_endpoints.sql"),
     include_str!("../../../migrations/sqlite/0010_counted_by_code.sql"),
     include_str!("../../../migrations/sqlite/0011_phase_detail.sql"),
+    include_str!("../../../migrations/sqlite/0012_options.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -13,6 +13,7 @@ const HOT: &[&str] = &[
     clients::COUNTS,
     jobs::INSERT,
     jobs::INSERT_PROMPT,
+    jobs::INSERT_OPTIONS,
     jobs::INSERT_HISTORY,
     jobs::STORED,
     jobs::UPDATE,

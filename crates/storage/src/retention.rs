@@ -34,6 +34,7 @@ pub(crate) const FORGET: &[&str] = &[
     "DELETE FROM deliveries WHERE job_seq = ?1",
     "DELETE FROM log_seals WHERE job_seq = ?1",
     "DELETE FROM job_history WHERE job_seq = ?1",
+    "DELETE FROM job_options WHERE job_seq = ?1",
     "DELETE FROM job_prompts WHERE job_seq = ?1",
     "DELETE FROM jobs WHERE seq = ?1",
 ];

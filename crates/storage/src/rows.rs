@@ -25,7 +25,7 @@ pub(crate) type Cell<'a> = ToSqlOutput<'a>;
 macro_rules! client_columns {
     () => {
         "c.id, c.os_client_id, c.name, c.github_org, c.github_repo, c.default_branch, \
-         c.model, c.permission_mode, c.timeout_us, c.idle_timeout_us, \
+         c.model, c.permission_mode, c.timeout_us, c.idle_timeout_us, c.options, \
          c.trusted, c.created_at, c.updated_at"
     };
 }
@@ -36,7 +36,8 @@ macro_rules! summary_columns {
          j.title, j.os_feature_id, j.started_at, j.created_at, j.ended_at"
     };
 }
-/// Columns of [`job`]; in place of the prompt something shorter may stand.
+/// Columns of [`job`], those of `job_options` among them; in place of the prompt something shorter
+/// may stand.
 macro_rules! job_columns {
     () => {
         $crate::rows::job_columns!("p.prompt")
@@ -46,7 +47,7 @@ macro_rules! job_columns {
             "j.id, j.client_id, ",
             $prompt,
             ", j.branch, j.title, j.os_feature_id, j.callback_url, \
-             j.wanted_model, j.permission_mode, j.timeout_us, j.idle_timeout_us, \
+             j.wanted_model, j.permission_mode, j.timeout_us, j.idle_timeout_us, o.options, \
              j.own_agent_key, j.own_git_token, j.retry_of, \
              j.version, j.attempt, j.fence, j.worker, j.lost_runs, \
              j.status, j.not_before, j.reason, j.phase, j.lease_until, j.cancel_requested_at, \
@@ -255,12 +256,15 @@ fn lost_runs_cell<'a>(runs: &[LostRun]) -> Result<Cell<'a>, StoreError> {
 }
 
 fn options(columns: &mut Columns<'_, '_>) -> Result<RunOptions, StoreError> {
-    Ok(RunOptions {
+    let in_columns = RunOptions {
         model: columns.take()?,
         permission_mode: columns.parsed_option()?,
         timeout: columns.duration_option()?,
         idle_timeout: columns.duration_option()?,
-    })
+        ..RunOptions::default()
+    };
+    let rest: Option<String> = columns.take()?;
+    crate::options::with(in_columns, rest.as_deref()).map_err(|error| columns.corrupt(&error))
 }
 
 fn state(columns: &mut Columns<'_, '_>) -> Result<State, StoreError> {
@@ -389,7 +393,7 @@ pub(crate) fn fixed(job: &Job) -> [Cell<'_>; FIXED] {
     ]
 }
 
-/// The options of a run, in the order in which [`options`] reads them.
+/// The options of a run that have columns, in the order in which [`options`] reads them.
 pub(crate) fn option_cells(options: &RunOptions) -> [Cell<'_>; 4] {
     [
         option(options.model.as_deref(), text),

@@ -1,6 +1,6 @@
 //! The command line: which flags there are, what they take, and what is refused.
 
-use std::path::Path;
+use crate::given;
 
 /// The flags that matter here; the others are accepted and ignored.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +29,8 @@ pub(crate) struct Args {
     /// `--setting-sources`; all of them where it is not given.
     sources: Option<Vec<String>>,
     pub(crate) appended: Option<String>,
+    /// Names of the subagents of `--agents`.
+    pub(crate) agents: Vec<String>,
 }
 
 impl Args {
@@ -158,7 +160,15 @@ pub(crate) fn parse(argv: &[String]) -> Result<Args, String> {
                     )
                 })?),
                 Takes::Optional if inline.is_none() => values.extend(rest.next_if(is_value)),
-                Takes::Many => values.extend(std::iter::from_fn(|| rest.next_if(is_value))),
+                Takes::Many => {
+                    values.extend(std::iter::from_fn(|| rest.next_if(is_value)));
+                    if values.is_empty() {
+                        let names = names.join(", ");
+                        return Err(format!(
+                            "error: option '{names} <value...>' argument missing"
+                        ));
+                    }
+                }
                 Takes::Nothing | Takes::One | Takes::Optional => {}
             }
             set(&mut args, names, &values)?;
@@ -192,12 +202,18 @@ fn set(args: &mut Args, names: &[&str], values: &[&str]) -> Result<(), String> {
         "--session-id" => args.session_id = Some(one.to_owned()),
         "--resume" => args.resume = Some(one.to_owned()),
         "--model" => args.model = Some(one.to_owned()),
+        "--agents" => args.agents = given::agents(one)?,
         "--max-budget-usd" => args.max_budget = Some(one.to_owned()),
         "--mcp-config" => args
             .mcp
             .extend(values.iter().map(|&value| value.to_owned())),
         "--allowed-tools" => args.allowed.extend(names_of_tools(values)),
-        "--disallowed-tools" => args.disallowed.extend(names_of_tools(values)),
+        // A rule about some of a tool's calls leaves the tool itself where it is.
+        "--disallowed-tools" => {
+            let whole = values.iter().filter(|value| !value.contains('('));
+            let whole: Vec<&str> = whole.copied().collect();
+            args.disallowed.extend(names_of_tools(&whole));
+        }
         "--tools" if one != "default" => args.tools = Some(names_of_tools(values)),
         "--max-turns" => {
             let turns = one.parse().map_err(|_| {
@@ -310,8 +326,7 @@ pub(crate) fn check(args: &Args) -> Result<(), String> {
         ));
     }
     for config in &args.mcp {
-        let json = serde_json::from_str::<serde_json::Value>(config).is_ok();
-        if !json && !Path::new(config).exists() {
+        if !given::is_readable(config) {
             let cwd = std::env::current_dir().unwrap_or_default();
             let path = cwd.join(config);
             return Err(format!(

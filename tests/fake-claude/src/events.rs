@@ -27,6 +27,8 @@ pub(crate) fn init(state: &mut State, tools: &Tools, servers: &Value) {
         &tools.mode
     };
     let pid = std::process::id();
+    let mut agents = vec!["claude", "Explore", "general-purpose", "Plan"];
+    agents.extend(tools.agents.iter().map(String::as_str));
     let fields: Fields = vec![
         ("type", json!("system")),
         ("subtype", json!("init")),
@@ -43,10 +45,7 @@ pub(crate) fn init(state: &mut State, tools: &Tools, servers: &Value) {
         ("apiKeySource", json!(key)),
         ("claude_code_version", json!(crate::VERSION)),
         ("output_style", json!("default")),
-        (
-            "agents",
-            json!(["claude", "Explore", "general-purpose", "Plan"]),
-        ),
+        ("agents", json!(agents)),
         ("skills", json!(["code-review", "debug", "verify"])),
         ("plugins", json!([])),
         (

@@ -9,6 +9,7 @@ mod clock;
 mod control;
 mod ending;
 mod events;
+mod given;
 mod ids;
 mod input;
 mod ledger;

@@ -34,6 +34,8 @@ pub(crate) struct Tools {
     allowed: Vec<String>,
     disallowed: Vec<String>,
     only: Option<Vec<String>>,
+    /// Names of the subagents there are beside the CLI's own.
+    pub(crate) agents: Vec<String>,
 }
 
 /// What happens to a call.
@@ -53,6 +55,7 @@ impl Tools {
             allowed: args.allowed.clone(),
             disallowed: args.disallowed.clone(),
             only: args.tools.clone(),
+            agents: args.agents.clone(),
         }
     }
 

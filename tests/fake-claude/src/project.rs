@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::args::Args;
-use crate::auth;
+use crate::{auth, given};
 
 /// How long an MCP server is let live; none of them is spoken to.
 const SERVER_LIFE: Duration = Duration::from_secs(1);
@@ -47,20 +47,22 @@ pub(crate) fn run_hooks(args: &Args) -> usize {
     commands.len()
 }
 
-/// Starts the servers that the project names and lists them all as failed, for want of anyone
-/// who would speak to them.
+/// Starts the servers that the command line and the project name, and lists them all as failed, for
+/// want of anyone who would speak to them.
 pub(crate) fn start_servers(args: &Args) -> Value {
-    if args.strict_mcp || !args.reads("project") {
-        return json!([]);
+    let dynamic = given::servers(&args.mcp).into_iter();
+    let mut servers: Vec<_> = dynamic.map(|server| (server, "dynamic")).collect();
+    if !args.strict_mcp && args.reads("project") {
+        let config = json_of(Path::new(".mcp.json"));
+        let project = config["mcpServers"]
+            .as_object()
+            .cloned()
+            .unwrap_or_default();
+        servers.extend(project.into_iter().map(|server| (server, "project")));
     }
-    let config = json_of(Path::new(".mcp.json"));
-    let servers = config["mcpServers"]
-        .as_object()
-        .cloned()
-        .unwrap_or_default();
-    let listed = servers.iter().map(|(name, server)| {
+    let listed = servers.iter().map(|((name, server), source)| {
         start(server);
-        json!({"name": name, "status": "failed", "source": "project"})
+        json!({"name": name, "status": "failed", "source": source})
     });
     listed.collect()
 }

@@ -4,6 +4,7 @@ mod auth;
 mod bad_input;
 mod exchange;
 mod once;
+mod options;
 mod pressure;
 mod probes;
 mod retention;

@@ -1,25 +1,16 @@
 //! Every answer, member for member.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use agent_domain::{
-    Coordinator as _, Ending, Facts, Mirrors as _, PermissionMode, Phase, PullRequest, Reason,
-    RepoSlug, RunOptions,
+    Coordinator as _, Ending, Facts, Mirrors as _, Phase, PullRequest, Reason, RepoSlug,
 };
 use serde_json::{Value, json};
 
+use crate::options;
 use crate::stage::{Stage, id_of};
 
 const NOW: &str = "2025-01-07T12:00:00.123Z";
-
-/// What a client may say of its jobs' runs.
-const OPTIONS: [&str; 4] = [
-    "model",
-    "permissionMode",
-    "timeoutSeconds",
-    "idleTimeoutSeconds",
-];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_is_created_listed_shown_changed_and_removed() {
@@ -43,9 +34,8 @@ async fn a_client_is_created_listed_shown_changed_and_removed() {
 
     expected["repoExists"] = json!(true);
     expected["createdAt"] = json!(NOW);
-    for option in OPTIONS {
-        expected[option] = Value::Null;
-    }
+    let options = options::none().as_object().unwrap().clone();
+    expected.as_object_mut().unwrap().extend(options);
     expected["trusted"] = json!(false);
     assert_eq!(stage.get("/clients").await, json!({"clients": [expected]}));
 
@@ -68,37 +58,6 @@ async fn a_client_is_created_listed_shown_changed_and_removed() {
         (200, json!({"deleted": true, "repoRemoved": true}))
     );
     assert_eq!(stage.get("/clients").await, json!({"clients": []}));
-    stage.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_clients_options_are_given_shown_changed_and_cleared() {
-    let stage = Stage::new().await;
-    let body = json!({
-        "name": "Shop", "githubOrg": "acme", "githubRepo": "shop", "model": "opus",
-        "permissionMode": "plan", "timeoutSeconds": 60, "idleTimeoutSeconds": 30,
-    });
-    let path = format!(
-        "/clients/{}",
-        id_of(&stage.send("POST", "/clients", &body.to_string()).await)
-    );
-    let options = |client: &Value| OPTIONS.map(|option| client[option].clone());
-    let given = options(&body);
-    assert_eq!(options(&stage.get("/clients").await["clients"][0]), given);
-    assert_eq!(options(&stage.get(&path).await), given);
-
-    let change = r#"{"model":null,"permissionMode":"acceptEdits","timeoutSeconds":86400}"#;
-    let changed = stage.send("PATCH", &path, change).await;
-    let expected = [Value::Null, json!("acceptEdits"), json!(86_400), json!(30)];
-    assert_eq!(
-        (changed.status, options(&changed.json())),
-        (200, expected.clone())
-    );
-    let renamed = stage.send("PATCH", &path, r#"{"name":"New"}"#).await;
-    assert_eq!(options(&renamed.json()), expected);
-    let change = r#"{"permissionMode":null,"timeoutSeconds":null,"idleTimeoutSeconds":null}"#;
-    stage.send("PATCH", &path, change).await;
-    assert_eq!(options(&stage.get(&path).await), [const { Value::Null }; 4]);
     stage.close().await;
 }
 
@@ -131,33 +90,6 @@ async fn a_client_is_untrusted_until_it_is_said_to_be_trusted_and_a_worker_is_to
     let trusted = json!({"name": "T", "githubOrg": "acme", "githubRepo": "t", "trusted": true});
     let id = id_of(&stage.send("POST", "/clients", &trusted.to_string()).await);
     assert_eq!(stage.get(&format!("/clients/{id}")).await["trusted"], true);
-    stage.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_is_told_the_jobs_options_before_the_clients() {
-    let stage = Stage::new().await;
-    let body = json!({
-        "name": "Shop", "githubOrg": "acme", "githubRepo": "shop", "model": "haiku",
-        "permissionMode": "plan", "timeoutSeconds": 60,
-    });
-    let client = id_of(&stage.send("POST", "/clients", &body.to_string()).await);
-    let job = json!({
-        "clientId": client, "prompt": "p", "branchName": "a", "model": "opus",
-        "idleTimeoutSeconds": 30,
-    });
-    stage.send("POST", "/jobs", &job.to_string()).await;
-    let change = r#"{"timeoutSeconds":90,"idleTimeoutSeconds":45}"#;
-    stage
-        .send("PATCH", &format!("/clients/{client}"), change)
-        .await;
-    let expected = RunOptions {
-        model: Some("opus".into()),
-        permission_mode: Some(PermissionMode::Plan),
-        timeout: Some(Duration::from_secs(90)),
-        idle_timeout: Some(Duration::from_secs(30)),
-    };
-    assert_eq!(stage.claim().await.options, expected);
     stage.close().await;
 }
 
@@ -316,6 +248,11 @@ const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7
 
 /// The job above before anybody has taken it.
 fn queued(id: &str, client: &str) -> Value {
+    let mut options = options::none();
+    options["model"] = json!("opus");
+    options["permissionMode"] = json!("acceptEdits");
+    options["timeoutSeconds"] = json!(60);
+    options["idleTimeoutSeconds"] = json!(30);
     json!({
         "id": id, "clientId": client,
         "client": {"name": "Shop", "githubOrg": "acme", "githubRepo": "shop"},
@@ -326,7 +263,7 @@ fn queued(id: &str, client: &str) -> Value {
         "notBefore": null, "cancelRequestedAt": null, "baseCommit": null, "headCommit": null,
         "savedRef": null, "sessionId": null, "model": "opus", "cliVersion": null,
         "numTurns": null, "costUsd": null, "retryOf": null, "hasSecrets": false,
-        "createdAt": NOW, "updatedAt": NOW, "logs": [],
+        "createdAt": NOW, "updatedAt": NOW, "logs": [], "options": options,
     })
 }
 

@@ -2,80 +2,46 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Patch;
+use super::{Patch, RunOptions};
 
-/// Body of `POST /clients`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct CreateClient {
-    /// The customer's id in the caller's own system.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub os_client_id: Option<String>,
-    /// For people.
-    pub name: String,
-    /// Organisation or user.
-    pub github_org: String,
-    /// Repository.
-    pub github_repo: String,
-    /// `main` unless given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub default_branch: Option<String>,
-    /// Model the agent is to use, unless a job says otherwise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// Permission mode of the CLI, unless a job says otherwise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub permission_mode: Option<String>,
-    /// Longest run of the agent, unless a job says otherwise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout_seconds: Option<u64>,
-    /// Longest silence of the agent, unless a job says otherwise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idle_timeout_seconds: Option<u64>,
-    /// Whether the repository's own hooks, settings and MCP servers may run; false unless given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trusted: Option<bool>,
+with_options! {
+    /// Body of `POST /clients`.
+    #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    pub struct CreateClient {
+        /// The customer's id in the caller's own system.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub os_client_id: Option<String>,
+        /// For people.
+        pub name: String,
+        /// Organisation or user.
+        pub github_org: String,
+        /// Repository.
+        pub github_repo: String,
+        /// `main` unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub default_branch: Option<String>,
+        /// Whether the repository's own hooks, settings and MCP servers may run; false unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub trusted: Option<bool>,
+    }
 }
 
-/// Body of `PATCH /clients/:id`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct UpdateClient {
-    /// New name; null is refused.
-    #[serde(default, skip_serializing_if = "Patch::is_absent")]
-    pub name: Patch<String>,
-    /// New default branch; null is refused.
-    #[serde(default, skip_serializing_if = "Patch::is_absent")]
-    pub default_branch: Patch<String>,
-    /// Model the agent is to use; null clears it.
-    #[serde(default, skip_serializing_if = "Patch::is_absent")]
-    pub model: Patch<String>,
-    /// Permission mode of the CLI; null clears it.
-    #[serde(default, skip_serializing_if = "Patch::is_absent")]
-    pub permission_mode: Patch<String>,
-    /// Longest run of the agent; null clears it.
-    #[serde(default, skip_serializing_if = "Patch::is_absent")]
-    pub timeout_seconds: Patch<u64>,
-    /// Longest silence of the agent; null clears it.
-    #[serde(default, skip_serializing_if = "Patch::is_absent")]
-    pub idle_timeout_seconds: Patch<u64>,
-    /// Whether the repository's own hooks, settings and MCP servers may run; null is refused.
-    #[serde(default, skip_serializing_if = "Patch::is_absent")]
-    pub trusted: Patch<bool>,
-}
-
-/// What a client says of the runs of its jobs; null leaves it to the server.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RunOptions {
-    /// Model the agent is to use.
-    pub model: Option<String>,
-    /// Permission mode of the CLI.
-    pub permission_mode: Option<String>,
-    /// Longest run of the agent.
-    pub timeout_seconds: Option<u64>,
-    /// Longest silence of the agent.
-    pub idle_timeout_seconds: Option<u64>,
+with_option_patches! {
+    /// Body of `PATCH /clients/:id`.
+    #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    pub struct UpdateClient {
+        /// New name; null is refused.
+        #[serde(default, skip_serializing_if = "Patch::is_absent")]
+        pub name: Patch<String>,
+        /// New default branch; null is refused.
+        #[serde(default, skip_serializing_if = "Patch::is_absent")]
+        pub default_branch: Patch<String>,
+        /// Whether the repository's own hooks, settings and MCP servers may run; null is refused.
+        #[serde(default, skip_serializing_if = "Patch::is_absent")]
+        pub trusted: Patch<bool>,
+    }
 }
 
 /// A client in a list, and the answer to a change.

@@ -2,49 +2,39 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::JobSecrets;
+use super::{JobSecrets, RunOptions};
 
-/// Body of `POST /jobs`: `clientId`, or `githubOrg` and `githubRepo`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct CreateJob {
-    /// A client by id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client_id: Option<String>,
-    /// Organisation or user of a repository whose client is created if there is none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub github_org: Option<String>,
-    /// Repository, with `githubOrg`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub github_repo: Option<String>,
-    /// What the agent is told.
-    pub prompt: String,
-    /// The branch the work goes to.
-    pub branch_name: String,
-    /// Title of the pull request and subject of the commit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub title: Option<String>,
-    /// The feature's id in the caller's own system.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub os_feature_id: Option<String>,
-    /// Where the callback goes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub os_callback_url: Option<String>,
-    /// Model the agent is to use.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// Permission mode of the CLI.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub permission_mode: Option<String>,
-    /// Longest run of the agent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout_seconds: Option<u64>,
-    /// Longest silence of the agent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idle_timeout_seconds: Option<u64>,
-    /// Keys of its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secrets: Option<JobSecrets>,
+with_options! {
+    /// Body of `POST /jobs`: `clientId`, or `githubOrg` and `githubRepo`.
+    #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    pub struct CreateJob {
+        /// A client by id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub client_id: Option<String>,
+        /// Organisation or user of a repository whose client is created if there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub github_org: Option<String>,
+        /// Repository, with `githubOrg`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub github_repo: Option<String>,
+        /// What the agent is told.
+        pub prompt: String,
+        /// The branch the work goes to.
+        pub branch_name: String,
+        /// Title of the pull request and subject of the commit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub title: Option<String>,
+        /// The feature's id in the caller's own system.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub os_feature_id: Option<String>,
+        /// Where the callback goes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub os_callback_url: Option<String>,
+        /// Keys of its own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub secrets: Option<JobSecrets>,
+    }
 }
 
 /// Body of `POST /jobs/:id/retry`; may be left out for a job that brought no keys of its own.
@@ -226,6 +216,9 @@ pub struct JobDetails {
     pub session_id: Option<String>,
     /// The model used, or else the one asked for.
     pub model: Option<String>,
+    /// What it says itself of how the agent is run.
+    #[serde(default)]
+    pub options: RunOptions,
     /// The CLI's version.
     pub cli_version: Option<String>,
     /// Turns of the conversation.

@@ -3,6 +3,10 @@
 //! Requests refuse unknown fields; answers do not, so that an older caller can talk to a newer
 //! server. Times are ISO 8601 in UTC with milliseconds, ids are opaque.
 
+// First, since others use its macros.
+#[macro_use]
+mod options;
+
 mod clients;
 mod events;
 mod jobs;
@@ -13,7 +17,7 @@ mod system;
 
 pub use clients::{
     ClientCreated, ClientDeleted, ClientDetails, ClientList, ClientSummary, CreateClient,
-    RunOptions, UpdateClient,
+    UpdateClient,
 };
 pub use events::{Event, EventContent, EventPage, McpServer};
 pub use jobs::{
@@ -21,6 +25,7 @@ pub use jobs::{
     JobDetails, JobHistory, JobList, JobRetried, JobSummary, Message, Redelivered, RetryJob,
     SealedLog,
 };
+pub use options::{JsonObject, RunOptions};
 pub use patch::Patch;
 pub use problem::Problem;
 pub use secrets::JobSecrets;

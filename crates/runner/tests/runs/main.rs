@@ -6,6 +6,7 @@ mod ending;
 mod escapes;
 mod hostile;
 mod limits;
+mod options;
 mod output;
 mod support;
 mod surviving;

@@ -8,21 +8,11 @@ use agent_domain::{
 };
 use agent_storage::{ClientCounts, NewJob, StoreError};
 
-use crate::kit::{at, bytes, change, client, create, happens, job, store};
+use crate::kit::{at, bytes, change, client, create, happens, job, options, store};
 
 fn renamed(client: Client, org: &str, repo: &str) -> Client {
     let repo = RepoSlug::new(org, repo).unwrap();
     Client { repo, ..client }
-}
-
-/// No two alike.
-fn options() -> RunOptions {
-    RunOptions {
-        model: Some("model".into()),
-        permission_mode: Some(PermissionMode::Plan),
-        timeout: Some(Duration::from_secs(11)),
-        idle_timeout: Some(Duration::from_millis(12)),
-    }
 }
 
 #[tokio::test]
@@ -146,9 +136,20 @@ async fn options_are_set_and_cleared_one_by_one() {
         permission_mode: Edit::Set(PermissionMode::Plan),
         timeout: Edit::Set(Duration::from_secs(11)),
         idle_timeout: Edit::Set(Duration::from_millis(12)),
+        fallback_model: Edit::Set("fallback".into()),
+        max_turns: Edit::Set(13),
+        ..RunOptionsChange::default()
     });
     let mut expected = client(1);
-    expected.options = options();
+    expected.options = RunOptions {
+        model: Some("model".into()),
+        permission_mode: Some(PermissionMode::Plan),
+        timeout: Some(Duration::from_secs(11)),
+        idle_timeout: Some(Duration::from_millis(12)),
+        fallback_model: Some("fallback".into()),
+        max_turns: Some(13),
+        ..RunOptions::default()
+    };
     expected.updated_at = at(7);
     let changed = store.update_client(client(1).id, all, at(7)).await;
     assert_eq!(changed, Ok(Some(expected.clone())));
@@ -156,16 +157,19 @@ async fn options_are_set_and_cleared_one_by_one() {
     let some = set(RunOptionsChange {
         model: Edit::Clear,
         timeout: Edit::Clear,
+        max_turns: Edit::Clear,
         ..RunOptionsChange::default()
     });
     expected.options.model = None;
     expected.options.timeout = None;
+    expected.options.max_turns = None;
     expected.updated_at = at(8);
     let changed = store.update_client(client(1).id, some, at(8)).await;
     assert_eq!(changed, Ok(Some(expected.clone())));
     let others = set(RunOptionsChange {
         permission_mode: Edit::Clear,
         idle_timeout: Edit::Clear,
+        fallback_model: Edit::Clear,
         ..RunOptionsChange::default()
     });
     expected.options = RunOptions::default();

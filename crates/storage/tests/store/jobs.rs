@@ -2,15 +2,16 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::time::Duration;
 
 use agent_domain::{
-    Client, ClientId, Ending, Event, Facts, Fence, Job, LostRun, PermissionMode, Phase,
-    PullRequest, Reason, State, Status, WorkerId,
+    Client, ClientId, Ending, Event, Facts, Fence, Job, LostRun, Phase, PullRequest, Reason, State,
+    Status, WorkerId,
 };
 use agent_storage::{Change, NewJob, StoreError};
 
-use crate::kit::{at, bytes, change, claimed, claimed_until, client, create, happens, job, store};
+use crate::kit::{
+    at, bytes, change, claimed, claimed_until, client, create, happens, job, options, store,
+};
 
 /// A job in which no field is empty and no two are alike.
 fn full(client: &Client) -> Job {
@@ -19,10 +20,7 @@ fn full(client: &Client) -> Job {
     full.spec.title = Some("\"; rm -rf / #".into());
     full.spec.os_feature_id = Some("feature".into());
     full.spec.callback_url = Some("http://callback.example/x".parse().unwrap());
-    full.spec.options.model = Some("wanted".into());
-    full.spec.options.permission_mode = Some(PermissionMode::Plan);
-    full.spec.options.timeout = Some(Duration::from_secs(11));
-    full.spec.options.idle_timeout = Some(Duration::from_millis(12));
+    full.spec.options = options();
     full.retry_of = Some(job(6, client).id);
     full.version = 0;
     full.attempt = 3;

@@ -1,6 +1,8 @@
 //! Stores to test with.
 
-use agent_domain::{Event, Job, Timestamp};
+use std::time::Duration;
+
+use agent_domain::{Event, Job, JsonText, PermissionMode, RunOptions, Timestamp};
 use agent_storage::{CreatedJob, NewJob, Store, StoreConfig};
 use tempfile::TempDir;
 
@@ -31,4 +33,25 @@ pub(crate) async fn happens(store: &Store, job: &Job, event: Event, now: Timesta
     let next = change.job.clone();
     assert!(store.commit(change).await.unwrap());
     next
+}
+
+/// Every option there is, no two alike.
+pub(crate) fn options() -> RunOptions {
+    RunOptions {
+        model: Some("model".into()),
+        fallback_model: Some("fallback".into()),
+        permission_mode: Some(PermissionMode::Plan),
+        timeout: Some(Duration::from_secs(11)),
+        idle_timeout: Some(Duration::from_millis(12)),
+        max_turns: Some(13),
+        allowed_tools: Some(vec![
+            "Edit".parse().unwrap(),
+            "Bash(git *)".parse().unwrap(),
+        ]),
+        disallowed_tools: Some(Vec::new()),
+        append_system_prompt: Some("two\nlines".into()),
+        agents: Some(JsonText::new(r#"{"b":{"prompt":"\"p\""},"a":{}}"#)),
+        mcp_servers: Some(JsonText::new("{}")),
+        env: Some([("CI".parse().unwrap(), "=\n\"".into())].into()),
+    }
 }

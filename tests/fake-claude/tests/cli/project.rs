@@ -81,3 +81,56 @@ fn with_the_users_settings_only_the_repository_brings_nothing() {
     let refused = place.script_with(&["--setting-sources", "team"], "");
     assert_eq!(refused.code(), Some(1));
 }
+
+#[test]
+fn servers_and_subagents_of_the_command_line_count_beside_a_strict_configuration() {
+    let place = place();
+    let servers = json!({"mcpServers": {
+        "mine": {"command": "touch", "args": ["mine-ran"]}, "nothing": {},
+    }});
+    fs::write(place.work().join("mcp.json"), servers.to_string()).unwrap();
+    let flags = [
+        "--strict-mcp-config",
+        "--mcp-config",
+        "mcp.json",
+        "--agents",
+        r#"{"critic":{"description":"d","prompt":"p"}}"#,
+        "--disallowedTools",
+        "WebFetch",
+        "Bash(rm:*)",
+    ];
+    let done = place.script_with(&flags, "");
+    let init = done
+        .events()
+        .into_iter()
+        .find(|event| event["subtype"] == "init");
+    let init = init.unwrap();
+    let mine = json!([{"name": "mine", "status": "failed", "source": "dynamic"}]);
+    assert_eq!(init["mcp_servers"], mine);
+    let ran = ["mine-ran", "server-ran"].map(|name| place.work().join(name).exists());
+    assert_eq!(ran, [true, false]);
+    let holds = |list: &str, name: &str| {
+        let list = init[list].as_array().unwrap();
+        list.contains(&name.into())
+    };
+    assert!(holds("agents", "critic") && holds("tools", "Bash") && !holds("tools", "WebFetch"));
+}
+
+#[test]
+fn subagents_that_are_none_are_refused_before_anything_begins() {
+    let place = place();
+    for (agents, complaint) in [
+        ("nowhere.json", "Error: --agents file not found: "),
+        (r#"{"a":1}"#, "Error: Invalid --agents configuration:\na: "),
+        (
+            r#"{"a":{"description":"d"}}"#,
+            "Error: Invalid --agents configuration:\na.prompt: ",
+        ),
+    ] {
+        let done = place.script_with(&["--agents", agents], "");
+        assert_eq!((done.code(), done.text().as_str()), (Some(1), ""));
+        assert!(done.stderr.starts_with(complaint), "{}", done.stderr);
+    }
+    let done = place.script_with(&["--allowedTools", "--verbose"], "");
+    assert!(done.stderr.contains("argument missing"), "{}", done.stderr);
+}
