@@ -184,6 +184,26 @@ fn api_secret(config: &Config, is_set: bool) -> Check {
     }
 }
 
+async fn forge(config: &Config) -> Check {
+    match serve::forge(config).user().await {
+        Ok(Some(user)) => Check::ok("forge", format!("pull requests are opened as {user}")),
+        Ok(None) => Check::ok(
+            "forge",
+            "the remote is not GitHub: jobs end with a pushed branch",
+        ),
+        Err(error) if error.is_transient() => Check::less(
+            "forge",
+            error.to_string(),
+            "jobs wait a while for it, and fail then",
+        ),
+        Err(error) => Check::missing(
+            "forge",
+            error.to_string(),
+            "set GITHUB_TOKEN, or run gh auth login",
+        ),
+    }
+}
+
 async fn programs(config: &Config, checks: &mut Vec<Check>) -> anyhow::Result<()> {
     let environment = agent_environment(std::env::vars_os(), &config.agent_env);
     let runner = serve::runner(config, Level::Off)?;
@@ -202,18 +222,7 @@ async fn programs(config: &Config, checks: &mut Vec<Check>) -> anyhow::Result<()
             "run claude login, or set ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN",
         ),
     });
-    checks.push(match serve::forge(config).ready().await {
-        Ok(true) => Check::ok("forge", "pull requests are opened on GitHub"),
-        Ok(false) => Check::ok(
-            "forge",
-            "the remote is not GitHub: jobs end with a pushed branch",
-        ),
-        Err(error) => Check::missing(
-            "forge",
-            error.to_string(),
-            "set GITHUB_TOKEN, or run gh auth login",
-        ),
-    });
+    checks.push(forge(config).await);
     for level in [Level::Workspace, Level::Isolated] {
         let wall = sandbox::at(config, level)?;
         let tried = try_sandbox(&wall, &environment, &sandbox::try_folder(config)).await;

@@ -99,6 +99,15 @@ impl Forge {
         }
     }
 
+    /// As [`Forge::ready`], but asks the forge itself, and returns who we are there.
+    pub async fn user(&self) -> Result<Option<String>, ForgeError> {
+        match self {
+            Self::GitHub(github) => github.user().await.map(Some),
+            Self::Gh(gh) => gh.user().await.map(Some),
+            Self::Unavailable(_) | Self::Plain => self.ready().await.map(|_| None),
+        }
+    }
+
     /// Opens a pull request, or finds the one that is open for the branch already.
     pub async fn pull_request(
         &self,

@@ -106,10 +106,17 @@ impl Gh {
     /// cannot be reached, and fails for the login of any other host it knows. What passes by is
     /// no refusal: it is met again, with patience, when a pull request is opened.
     pub(crate) async fn require_login(&self) -> Result<(), ForgeError> {
-        match self.api(&["--method", "GET", "user"], Vec::new()).await {
-            Ok(answer) if answer.status == 401 => Err(self.not_logged_in()),
-            Err(error) if !error.is_transient() => Err(error),
+        match self.user().await {
+            Err(error @ (ForgeError::Unavailable(_) | ForgeError::Command(_))) => Err(error),
             _ => Ok(()),
+        }
+    }
+
+    /// Asks who is logged in.
+    pub(crate) async fn user(&self) -> Result<String, ForgeError> {
+        match self.api(&["--method", "GET", "user"], Vec::new()).await? {
+            answer if answer.status == 401 => Err(self.not_logged_in()),
+            answer => wire::user(&answer),
         }
     }
 

@@ -82,13 +82,28 @@ impl GitHub {
         &self,
         request: &PullRequestRequest,
     ) -> Result<PullRequest, ForgeError> {
-        let (own, request) = (self.clone(), request.clone());
-        let asked = tokio::task::spawn_blocking(move || own.open_or_find(&request)).await;
+        let request = request.clone();
+        self.blocking(move |own| own.open_or_find(&request)).await
+    }
+
+    /// Asks who the token belongs to.
+    pub(crate) async fn user(&self) -> Result<String, ForgeError> {
+        self.blocking(|own| wire::user(&own.send(&Method::GET, own.below(&["user"])?, &[])?))
+            .await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(Self) -> Result<T, ForgeError> + Send + 'static,
+    ) -> Result<T, ForgeError> {
+        let own = self.clone();
+        let asked = tokio::task::spawn_blocking(move || ask(own)).await;
         asked.map_err(|error| ForgeError::Network(error.to_string()))?
     }
 
     fn open_or_find(&self, request: &PullRequestRequest) -> Result<PullRequest, ForgeError> {
-        let pulls = self.pulls(request)?;
+        let (org, repo) = (request.repo.org(), request.repo.repo());
+        let pulls = self.below(&["repos", org, repo, "pulls"])?;
         let answer = self.send(&Method::POST, pulls.clone(), &wire::body(request))?;
         let missing = match wire::opened(&answer)? {
             Opened::New(pull_request) => return Ok(pull_request),
@@ -100,12 +115,11 @@ impl GitHub {
         wire::found(&answer, &request.base)?.ok_or(missing)
     }
 
-    /// The address of the repository's pull requests, below whatever path the API has.
-    fn pulls(&self, request: &PullRequestRequest) -> Result<Url, ForgeError> {
+    /// An address below whatever path the API has.
+    fn below(&self, way: &[&str]) -> Result<Url, ForgeError> {
         let mut url = self.api.clone();
-        let (org, repo) = (request.repo.org(), request.repo.repo());
         match url.path_segments_mut() {
-            Ok(mut path) => path.pop_if_empty().extend(["repos", org, repo, "pulls"]),
+            Ok(mut path) => path.pop_if_empty().extend(way),
             Err(()) => return Err(ForgeError::Unavailable("the API's URL has no path".into())),
         };
         Ok(url)

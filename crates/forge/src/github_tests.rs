@@ -364,3 +364,25 @@ async fn a_jobs_own_token_goes_to_the_same_api_whatever_the_server_has() {
     assert!(broken.ready().await.is_err());
     assert_eq!(Forge::Plain.with_token(&own).ready().await, Ok(false));
 }
+
+#[tokio::test]
+async fn the_forge_says_whose_the_token_is() {
+    let user = answer("200 OK", "", r#"{"login":"octo"}"#);
+    let server = Server::new(vec![
+        user,
+        answer("403 Forbidden", "", r#"{"message":"not by integration"}"#),
+        answer("401 Unauthorized", "", r#"{"message":"Bad credentials"}"#),
+        answer("502 Bad Gateway", "", ""),
+    ]);
+    let forge = forge(&format!("{}/api/v3/", server.url));
+    assert_eq!(forge.user().await, Ok(Some("octo".into())));
+    assert_eq!(forge.user().await, Ok(Some("an app".into())));
+    let refused = forge.user().await.unwrap_err();
+    assert!(
+        matches!(refused, ForgeError::Denied { status: 401, .. }),
+        "{refused}"
+    );
+    assert!(forge.user().await.unwrap_err().is_transient());
+    assert!(server.asked()[0].line.starts_with("GET /api/v3/user "));
+    assert_eq!(Forge::Plain.user().await, Ok(None));
+}

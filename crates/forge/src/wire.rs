@@ -48,6 +48,11 @@ struct Base {
     name: String,
 }
 
+#[derive(Deserialize)]
+struct User {
+    login: String,
+}
+
 #[derive(Deserialize, Default)]
 struct Refusal {
     #[serde(default)]
@@ -110,6 +115,16 @@ pub(crate) fn found(answer: &Answer, base: &BranchName) -> Result<Option<PullReq
         return Ok(None);
     }
     usable(pulls.swap_remove(at)).map(Some)
+}
+
+/// Reads the answer to `GET /user`: who we are. The token of an app is good, and nobody's.
+pub(crate) fn user(answer: &Answer) -> Result<String, ForgeError> {
+    if answer.status == 403 {
+        return Ok("an app".into());
+    }
+    expect_success(answer)?;
+    let user: User = parsed(&answer.body)?;
+    Ok(shown(&user.login))
 }
 
 fn expect_success(answer: &Answer) -> Result<(), ForgeError> {
