@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use agent_client::wire;
 use agent_domain::{
-    Client, Job, JsonText, LogSeal, RunOptions, State, Timestamp, ToolRule, VariableName,
+    Client, Job, JsonText, LogSeal, RunOptions, State, Timestamp, ToolRule, Usd, VariableName,
     iso_millis,
 };
 use agent_queue::{
@@ -148,7 +148,7 @@ pub(crate) fn job_details(found: JobWithClient, seals: &[(u32, LogSeal)]) -> wir
         error,
     } = standing(&job.state);
     let Job { spec, facts, .. } = job;
-    let cost_usd = facts.total_cost_usd();
+    let cost_usd = facts.cost.map(Usd::dollars);
     let (pr_url, pr_number) = facts.pull_request.map(|pr| (pr.url, pr.number)).unzip();
     wire::JobDetails {
         id: job.id.to_string(),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::CommitId;
+use crate::{CommitId, RunUsage, Usd};
 
 /// A pull request at a forge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,10 +38,13 @@ pub struct Facts {
     pub cli_version: Option<String>,
     /// Turns of the conversation, as the CLI counts them.
     pub num_turns: Option<u64>,
-    /// What this attempt cost by the CLI's own estimate at list prices, in US dollars.
-    pub cost_usd: Option<f64>,
-    /// What the attempts before this one cost: money that is spent stays spent.
-    pub earlier_cost_usd: Option<f64>,
+    /// What this attempt's run told of what it used, until the attempt ends: then it goes into the
+    /// ledger.
+    pub usage: Option<RunUsage>,
+    /// What all attempts that have ended cost, by the ledger; `None` while none of them has told.
+    pub cost: Option<Usd>,
+    /// What this attempt may cost at most, where that is limited.
+    pub allotted: Option<Usd>,
     /// What holds the attempt up in its phase, for people; unlike all others it is told anew each
     /// time.
     pub phase_detail: Option<String>,
@@ -63,17 +66,11 @@ impl Facts {
             model: newer.model.or(self.model),
             cli_version: newer.cli_version.or(self.cli_version),
             num_turns: newer.num_turns.or(self.num_turns),
-            cost_usd: newer.cost_usd.or(self.cost_usd),
-            earlier_cost_usd: newer.earlier_cost_usd.or(self.earlier_cost_usd),
+            usage: newer.usage.or(self.usage),
+            // Nobody but the ledger knows better.
+            cost: self.cost,
+            allotted: self.allotted,
             phase_detail: newer.phase_detail,
-        }
-    }
-
-    /// What all attempts together cost, in US dollars; `None` while none has told.
-    pub fn total_cost_usd(&self) -> Option<f64> {
-        match (self.earlier_cost_usd, self.cost_usd) {
-            (Some(earlier), Some(cost)) => Some(earlier + cost),
-            (earlier, cost) => earlier.or(cost),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Neither the exit code nor the result event is believed alone: the CLI reports failures of the
 //! model's API with subtype `success`, and an interrupted run exits with 0.
 
-use crate::{Policy, Reason, Timestamp, failures};
+use crate::{Policy, Reason, RunUsage, Timestamp, failures};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +95,8 @@ pub struct RunSummary {
     pub limit_resets_at: Option<i64>,
     /// The last result event.
     pub result: Option<ResultSummary>,
+    /// What the run used.
+    pub usage: RunUsage,
 }
 
 /// What a result event said.

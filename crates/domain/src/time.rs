@@ -13,9 +13,22 @@ pub fn iso_millis(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
+/// Days since 1970 in UTC: what daily figures are added up by.
+pub fn utc_day(at: Timestamp) -> i64 {
+    const SECONDS: i64 = 86_400;
+    at.as_second().div_euclid(SECONDS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_day_begins_at_midnight_in_utc() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let days = [86_399, 86_400, -1].map(|second| utc_day(at(second)));
+        assert_eq!(days, [0, 1, -1]);
+    }
 
     #[test]
     fn times_are_written_in_utc_with_milliseconds() {

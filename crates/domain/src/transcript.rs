@@ -1,5 +1,9 @@
 //! What an agent's transcript says, event by event.
 
+use std::path::Path;
+
+use crate::RunSummary;
+
 /// Turns lines the agent wrote into what they mean.
 ///
 /// The runner knows the CLI's format and implements this; whoever shows logs is given it.
@@ -12,6 +16,10 @@ pub trait TranscriptReader: Send + Sync {
     /// Returns the events of one line of the agent's standard output, in order; `None` when it is
     /// not an event.
     fn events(&self, line: &str) -> Option<Vec<TranscriptEvent>>;
+
+    /// Returns what the transcript in the log of an attempt said, as far as it can be read. It reads
+    /// the whole file.
+    fn summary(&self, log: &Path) -> RunSummary;
 }
 
 /// One event of a transcript.

@@ -189,7 +189,7 @@ fn claimed(
         saved_ref: job.facts.saved_ref.clone(),
         base_commit: job.facts.base_commit.clone(),
         worktree_path: job.facts.worktree_path.clone(),
-        earlier_cost_usd: job.facts.total_cost_usd(),
+        cost: job.facts.cost,
         ..Facts::default()
     };
     Ok(next)
@@ -458,7 +458,7 @@ fn step(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ClientId, JobId, JobSpec, RunOptions, SecretKinds};
+    use crate::{ClientId, JobId, JobSpec, RunOptions, SecretKinds, Usd};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -639,22 +639,23 @@ mod tests {
     #[test]
     fn what_attempts_that_did_not_deliver_have_cost_stays_spent() {
         let mut job = running();
-        for total in [0.25, 0.5] {
-            let lost = Event::Finished {
-                fence: job.fence,
-                ending: Ending::Lost {
-                    error: "gone".into(),
-                },
-                facts: Facts {
-                    cost_usd: Some(0.25),
-                    ..Facts::default()
-                },
-            };
-            job = again(&apply(&job, lost, at(20)).unwrap().job);
-            assert_eq!(job.facts.total_cost_usd(), Some(total));
-        }
+        let cost = Some(Usd::from_nanos(25));
+        job.facts.cost = cost;
+        let lost = Event::Finished {
+            fence: job.fence,
+            ending: Ending::Lost {
+                error: "gone".into(),
+            },
+            // What a worker says of it counts for nothing.
+            facts: Facts {
+                cost: Some(Usd::ZERO),
+                ..Facts::default()
+            },
+        };
+        job = again(&apply(&job, lost, at(20)).unwrap().job);
+        assert_eq!(job.facts.cost, cost);
         let done = finish(&job, Ending::Completed).unwrap().job;
-        assert_eq!(done.facts.total_cost_usd(), Some(0.5));
+        assert_eq!(done.facts.cost, cost);
     }
 
     #[test]

@@ -8,13 +8,13 @@ use agent_domain::{
     DeliveryId, Directive, Effect, Ending, Event, Finding, Found, Job, JobId, Lease, Refused,
     State, Timestamp, Transition, WorkerId, apply,
 };
-use agent_storage::{Change, JobWithClient, NewDelivery, NewOnce};
+use agent_storage::{Booking, Change, JobWithClient, NewDelivery, NewOnce};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::leases::Expired;
 use crate::payload;
-use crate::seal::{Seals, ends_attempt};
+use crate::seal::{Ended, Seals, ends_attempt};
 
 /// How often a change is tried again when somebody else changed the job in between. Each round
 /// somebody succeeded, so this many in a row means a fault, not a busy moment.
@@ -79,7 +79,12 @@ impl Engine {
                 .map_err(ChangeError::Refused)?;
             let effects = next.effects.clone();
             if ends_attempt(&before, &next.job) && seals.is_empty() {
-                seals = self.seals_of(vec![(id, before.attempt)]).await;
+                let attempt = Ended {
+                    job: id,
+                    attempt: before.attempt,
+                    is_told: next.job.facts.usage.is_some(),
+                };
+                seals = self.seals_of(vec![attempt]).await;
             }
             let change = self.to_store(&before, next, &seals);
             let after = change.job.clone();
@@ -145,7 +150,7 @@ impl Engine {
         let ended = findings
             .iter()
             .filter(|finding| finding.found != Found::Kept)
-            .map(|finding| (finding.lease.job, finding.lease.attempt))
+            .map(|finding| Ended::untold(finding.lease.job, finding.lease.attempt))
             .collect();
         let findings = findings
             .into_iter()
@@ -175,7 +180,9 @@ impl Engine {
             return Ok(());
         }
         let now = self.inner.clock.now();
-        let ended = leases.iter().map(|lease| (lease.job, lease.attempt));
+        let ended = leases
+            .iter()
+            .map(|lease| Ended::untold(lease.job, lease.attempt));
         let ended = ended.collect();
         let leases = leases.into_iter().map(|lease| (lease.job, lease));
         let changed = self.change_each(leases, ended, move |job, lease| {
@@ -197,7 +204,7 @@ impl Engine {
     async fn change_each<T: Send + 'static>(
         &self,
         jobs: impl Iterator<Item = (JobId, T)>,
-        ended: Vec<(JobId, u32)>,
+        ended: Vec<Ended>,
         choose: impl Fn(&Job, &T) -> Option<Transition> + Send + 'static,
     ) -> Result<Vec<Job>, EngineError> {
         let (ids, given): (Vec<_>, Vec<_>) = jobs.map(|(id, it)| (id, (id, it))).unzip();
@@ -230,12 +237,23 @@ impl Engine {
     }
 
     /// What is to be stored of a transition: with the callback that it owes, and with the seal of the
-    /// log of the attempt that it ends.
+    /// log of the attempt that it ends, and what that has spent.
     fn to_store(&self, before: &Job, next: Transition, seals: &Seals) -> Change {
-        let seal = seals
+        let mut next = next;
+        let told = next.job.facts.usage.take();
+        let ends = ends_attempt(before, &next.job);
+        let sealed = seals
             .get(&before.id)
-            .filter(|(attempt, _)| *attempt == before.attempt && ends_attempt(before, &next.job));
-        let seal = seal.map(|(_, seal)| *seal);
+            .filter(|sealed| sealed.attempt == before.attempt && ends);
+        let seal = sealed.map(|sealed| sealed.seal);
+        let booking = match told {
+            Some(usage) if ends => Some(Booking {
+                session_id: next.job.facts.session_id.clone(),
+                cli_version: next.job.facts.cli_version.clone(),
+                usage,
+            }),
+            _ => sealed.and_then(|sealed| sealed.booking.clone()),
+        };
         let due = next.effects.contains(&Effect::Callback);
         let delivery = next
             .job
@@ -252,6 +270,7 @@ impl Engine {
         Change {
             delivery,
             seal,
+            booking,
             ..quiet(next)
         }
     }
@@ -292,6 +311,7 @@ fn quiet(next: Transition) -> Change {
         detail: next.detail,
         delivery: None,
         seal: None,
+        booking: None,
     }
 }
 

@@ -196,6 +196,10 @@ mod tests {
     struct Words;
 
     impl TranscriptReader for Words {
+        fn summary(&self, _: &std::path::Path) -> agent_domain::RunSummary {
+            agent_domain::RunSummary::default()
+        }
+
         fn readable(&self, line: &str) -> Option<String> {
             Some(line.to_owned())
         }

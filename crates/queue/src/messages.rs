@@ -124,6 +124,10 @@ mod tests {
     struct Shout;
 
     impl TranscriptReader for Shout {
+        fn summary(&self, _: &std::path::Path) -> agent_domain::RunSummary {
+            agent_domain::RunSummary::default()
+        }
+
         fn readable(&self, line: &str) -> Option<String> {
             (line != "skip").then(|| line.to_uppercase())
         }

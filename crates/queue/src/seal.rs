@@ -3,6 +3,9 @@
 //!
 //! A log that cannot be sealed then, for want of time or because it cannot be read, does not hold up
 //! the end of its attempt; it is sealed later by [`catch_up`].
+//!
+//! Where nobody has told what the attempt has used, since its worker or its supervisor was lost, the
+//! log tells that too.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -10,7 +13,10 @@ use std::io::{self, Read, Seek, SeekFrom, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
-use agent_domain::{Job, JobId, LINE_TORN, LogLine, LogSeal, LogStream, State, Timestamp};
+use agent_domain::{
+    Job, JobId, LINE_TORN, LogLine, LogSeal, LogStream, RunSummary, State, Timestamp,
+};
+use agent_storage::Booking;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
@@ -25,8 +31,37 @@ const CATCH_UP_EVERY: Duration = Duration::from_mins(10);
 const BATCH: u32 = 50;
 /// Bytes read at a time.
 const CHUNK: usize = 64 * 1024;
-/// Seals of the logs of attempts that are about to end, by job, with the attempt's number.
-pub(crate) type Seals = HashMap<JobId, (u32, LogSeal)>;
+/// What is found out from the logs of attempts that are about to end, by job.
+pub(crate) type Seals = HashMap<JobId, Sealed>;
+
+/// What is found out from the log of an attempt.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) attempt: u32,
+    pub(crate) seal: LogSeal,
+    /// What it says the run has used, where that was not told otherwise.
+    pub(crate) booking: Option<Booking>,
+}
+
+/// An attempt that is about to end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    pub(crate) job: JobId,
+    pub(crate) attempt: u32,
+    /// Whether its worker has told what it has used.
+    pub(crate) is_told: bool,
+}
+
+impl Ended {
+    /// One that ends without a word of its worker.
+    pub(crate) fn untold(job: JobId, attempt: u32) -> Self {
+        Self {
+            job,
+            attempt,
+            is_told: false,
+        }
+    }
+}
 
 impl Engine {
     /// Returns the seals of a job's logs with the numbers of their attempts, in order.
@@ -35,7 +70,7 @@ impl Engine {
     }
 
     /// Seals the logs of attempts, as many as there is time for.
-    pub(crate) async fn seals_of(&self, attempts: Vec<(JobId, u32)>) -> Seals {
+    pub(crate) async fn seals_of(&self, attempts: Vec<Ended>) -> Seals {
         if attempts.is_empty() {
             return Seals::new();
         }
@@ -43,16 +78,23 @@ impl Engine {
         let at = self.inner.clock.now();
         let paths: Vec<_> = attempts
             .into_iter()
-            .map(|(job, attempt)| (job, attempt, self.log_path(job, attempt)))
+            .map(|ended| (ended, self.log_path(ended.job, ended.attempt)))
             .collect();
+        let transcript = self.inner.transcript.clone();
         let sealing = move || {
             let in_time = || deadline.is_none_or(|deadline| Instant::now() < deadline);
             let mut seals = Seals::new();
-            for (job, attempt, path) in paths {
+            for (ended, path) in paths {
                 if in_time()
                     && let Some(seal) = sealed(&path, at, in_time)
                 {
-                    seals.insert(job, (attempt, seal));
+                    let read = || booking(transcript.summary(&path));
+                    let sealed = Sealed {
+                        attempt: ended.attempt,
+                        seal,
+                        booking: (!ended.is_told).then(read),
+                    };
+                    seals.insert(ended.job, sealed);
                 }
             }
             seals
@@ -65,9 +107,15 @@ impl Engine {
         let jobs = self.inner.store.unsealed(after, BATCH).await?;
         for job in &jobs {
             for attempt in &job.attempts {
-                let mut seals = self.seals_of(vec![(job.job, *attempt)]).await;
-                if let Some((attempt, seal)) = seals.remove(&job.job) {
-                    self.inner.store.seal(job.job, attempt, seal).await?;
+                let mut seals = self.seals_of(vec![Ended::untold(job.job, *attempt)]).await;
+                if let Some(sealed) = seals.remove(&job.job) {
+                    let Sealed {
+                        attempt,
+                        seal,
+                        booking,
+                    } = sealed;
+                    let store = &self.inner.store;
+                    store.seal(job.job, attempt, seal, booking).await?;
                 }
             }
         }
@@ -94,6 +142,14 @@ pub(crate) async fn catch_up(engine: Engine) {
             () = engine.inner.unsealed.notified() => {}
             () = tokio::time::sleep(CATCH_UP_EVERY) => {}
         }
+    }
+}
+
+fn booking(summary: RunSummary) -> Booking {
+    Booking {
+        session_id: summary.session_id,
+        cli_version: summary.cli_version,
+        usage: summary.usage,
     }
 }
 

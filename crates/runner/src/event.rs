@@ -68,6 +68,13 @@ impl<'a> Object<'a> {
         Self::parse(self.raw(key)?)
     }
 
+    /// The fields of an object that are objects themselves, with their names.
+    pub(crate) fn named_objects(&self, key: &str) -> Option<Vec<(String, Self)>> {
+        let fields = self.object(key)?.0.into_iter();
+        let objects = fields.filter_map(|(name, value)| Some((name.0, Self::parse(value.get())?)));
+        Some(objects.collect())
+    }
+
     /// The members of an array that are objects.
     pub(crate) fn objects(&self, key: &str) -> Vec<Self> {
         let members: Vec<&'a RawValue> = self.value(key).unwrap_or_default();

@@ -35,6 +35,7 @@ mod survey;
 mod text;
 mod transcript;
 mod tree;
+mod usage;
 
 pub use command_line::command_line;
 pub use environment::agent_environment;

@@ -5,6 +5,7 @@ use agent_domain::{ResultSummary, RunSummary};
 use crate::event::Object;
 use crate::mask::Masker;
 use crate::text;
+use crate::usage::Meter;
 
 /// Longest result text that is kept, in bytes: it becomes the job's error sentence.
 const RESULT_TEXT_MAX: usize = 2000;
@@ -17,6 +18,7 @@ const RESULT_TEXT_MAX: usize = 2000;
 #[derive(Debug, Default)]
 pub struct RunObserver {
     summary: RunSummary,
+    meter: Meter,
     masker: Masker,
 }
 
@@ -24,8 +26,8 @@ impl RunObserver {
     /// Masks what it keeps.
     pub fn new(masker: Masker) -> Self {
         Self {
-            summary: RunSummary::default(),
             masker,
+            ..Self::default()
         }
     }
 
@@ -45,19 +47,26 @@ impl RunObserver {
             "system" if event.text("subtype").as_deref() == Some("init") => self.init(&event),
             "assistant" => self.assistant(&event),
             "rate_limit_event" => self.rate_limit(&event),
-            "result" => self.summary.result = Some(self.result(&event)),
+            "result" => {
+                let model = self.summary.model.as_deref().unwrap_or_default();
+                self.meter.result(&event, model, &self.masker);
+                self.summary.result = Some(self.result(&event));
+            }
             _ => {}
         }
     }
 
-    /// What is known so far.
+    /// What is known so far, without what the run used.
     pub fn summary(&self) -> &RunSummary {
         &self.summary
     }
 
     /// What is known in the end.
     pub fn into_summary(self) -> RunSummary {
-        self.summary
+        RunSummary {
+            usage: self.meter.into_usage(),
+            ..self.summary
+        }
     }
 
     fn init(&mut self, event: &Object<'_>) {
@@ -68,9 +77,11 @@ impl RunObserver {
         let summary = &mut self.summary;
         summary.model = model.or(summary.model.take());
         summary.cli_version = version.or(summary.cli_version.take());
+        self.meter.init(event);
     }
 
     fn assistant(&mut self, event: &Object<'_>) {
+        self.meter.message(event, &self.masker);
         // What a subagent met is the agent's business.
         if event.text("parent_tool_use_id").is_none()
             && let Some(error) = self.word(event, "error")

@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use agent_domain::{ResultSummary, RunEnd, RunSummary, Stop};
+use agent_domain::{ResultSummary, RunEnd, RunSummary, RunUsage, Stop};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Groups;
@@ -126,6 +126,8 @@ struct RunSummaryForm {
     limit_resets_at: Option<i64>,
     #[serde(with = "result")]
     result: Option<ResultSummary>,
+    #[serde(default, with = "crate::usage::form")]
+    usage: RunUsage,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -276,6 +278,7 @@ mod tests {
             sandbox_error: Some("no".into()),
             summary: RunSummary {
                 limit_resets_at: Some(5),
+                usage: crate::usage::tests::full(),
                 result: Some(ResultSummary {
                     subtype: "success".into(),
                     cost_usd: Some(0.1),

@@ -170,7 +170,7 @@ pub(crate) async fn summary_of(log: PathBuf) -> RunSummary {
     }
 }
 
-fn read_summary(log: &Path) -> io::Result<RunSummary> {
+pub(crate) fn read_summary(log: &Path) -> io::Result<RunSummary> {
     let mut observer = RunObserver::default();
     let mut lines = Lines::default();
     let mut reader = BufReader::new(File::open(log)?);

@@ -1,8 +1,11 @@
 //! The transcript as a person would want to read it.
 
-use agent_domain::{TranscriptEvent, TranscriptReader};
+use std::path::Path;
+
+use agent_domain::{RunSummary, TranscriptEvent, TranscriptReader};
 
 use crate::event::Object;
+use crate::run::read_summary;
 use crate::{cut, events, text};
 
 /// Longest one-line form of a tool call, in bytes.
@@ -18,6 +21,10 @@ const RESULT_MAX: usize = 1000;
 pub struct ClaudeTranscript;
 
 impl TranscriptReader for ClaudeTranscript {
+    fn summary(&self, log: &Path) -> RunSummary {
+        read_summary(log).unwrap_or_default()
+    }
+
     fn readable(&self, line: &str) -> Option<String> {
         if let Some(shown) = of_event(line, readable) {
             return shown;

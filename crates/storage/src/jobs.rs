@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use agent_domain::{Client, ClientId, Job, JobId};
+use agent_domain::{Client, ClientId, Job, JobId, Usd};
 use rusqlite::{Connection, params, params_from_iter};
 
 use crate::rows::{self, Columns, client_columns, job_columns, micros};
 use crate::tally::{Tally, counted};
 use crate::{
     Change, CreatedJob, HistoryEntry, JobWithClient, NewJob, NewOnce, Store, StoreError, claim,
-    clients, lists, once, options, outbox, seals, sql,
+    clients, ledger, lists, once, options, outbox, seals, sql,
 };
 
 /// Values 1 to 31 are those of [`rows::changing`], the rest those of [`rows::fixed`]. A ready job
@@ -19,7 +19,7 @@ pub(crate) const INSERT: &str = "
         version, attempt, fence, status, ready_seq, not_before, reason, phase, lease_until,
         cancel_requested_at, ended_at, error, base_commit, head_commit, saved_ref, worktree_path,
         exit_code, pr_number, pr_url, files_changed, session_id, model, cli_version, num_turns,
-        cost_usd, started_at, updated_at, worker, lost_runs, earlier_cost_usd,
+        spent_nanos, started_at, updated_at, worker, lost_runs, allotted_nanos,
         phase_detail, id, client_id, branch, title, os_feature_id, callback_url, wanted_model, permission_mode,
         timeout_us, idle_timeout_us, own_agent_key, own_git_token, retry_of, created_at)
     VALUES (?1, ?2, ?3, ?4,
@@ -31,7 +31,8 @@ pub(crate) const INSERT: &str = "
         ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41, ?42,
         ?43, ?44, ?45)";
 
-/// Values 1 to 31 are those of [`rows::changing`]. A job that was ready already keeps its place;
+/// Values 1 to 31 are those of [`rows::changing`]; the 25th is what is booked with the change, and is
+/// added. A job that was ready already keeps its place;
 /// one whose run was lost has had its turn and gets the first.
 pub(crate) const UPDATE: &str = "
     UPDATE jobs
@@ -48,15 +49,19 @@ pub(crate) const UPDATE: &str = "
         not_before = ?6, reason = ?7, phase = ?8, lease_until = ?9, cancel_requested_at = ?10,
         ended_at = ?11, error = ?12, base_commit = ?13, head_commit = ?14, saved_ref = ?15,
         worktree_path = ?16, exit_code = ?17, pr_number = ?18, pr_url = ?19, files_changed = ?20,
-        session_id = ?21, model = ?22, cli_version = ?23, num_turns = ?24, cost_usd = ?25,
+        session_id = ?21, model = ?22, cli_version = ?23, num_turns = ?24,
+        spent_nanos = CASE WHEN ?25 IS NULL THEN spent_nanos ELSE coalesce(spent_nanos, 0) + ?25 END,
         started_at = ?26, updated_at = ?27, worker = ?28, lost_runs = ?29,
-        earlier_cost_usd = ?30, phase_detail = ?31, seals = seals + ?32
+        allotted_nanos = ?30, phase_detail = ?31, seals = seals + ?32
     WHERE seq = ?33 AND version = ?34";
 
 /// What [`Stored`] holds.
 pub(crate) const STORED: &str = "SELECT seq, version, bucket FROM jobs WHERE id = ?1";
 
 pub(crate) const COUNT_SEAL: &str = "UPDATE jobs SET seals = seals + 1 WHERE seq = ?1";
+
+pub(crate) const ADD_COST: &str =
+    "UPDATE jobs SET spent_nanos = coalesce(spent_nanos, 0) + ?2 WHERE id = ?1";
 
 pub(crate) const INSERT_PROMPT: &str = "INSERT INTO job_prompts (job_seq, prompt) VALUES (?1, ?2)";
 
@@ -228,6 +233,11 @@ pub(crate) fn count_seal(conn: &Connection, seq: i64) -> Result<(), StoreError> 
     sql::run(conn, COUNT_SEAL, [seq]).map(drop)
 }
 
+/// Adds what an attempt has cost that had ended before.
+pub(crate) fn add_cost(conn: &Connection, job: JobId, nanos: i64) -> Result<(), StoreError> {
+    sql::run(conn, ADD_COST, params![job.to_string(), nanos]).map(drop)
+}
+
 /// What a change of a job has to know of it as it is stored.
 pub(crate) struct Stored {
     seq: i64,
@@ -280,12 +290,18 @@ pub(crate) fn commit_stored(
         Some(seal) => seals::insert(conn, seq, job.attempt, seal)?,
         None => false,
     };
+    let cost = match &change.booking {
+        Some(booking) => ledger::book(conn, job, job.attempt, booking)?,
+        None => None,
+    };
     let guard = [
         rows::int(sealed.into()),
         rows::int(seq),
         rows::whole(stored.version)?,
     ];
-    let values = rows::changing(job)?.into_iter().chain(guard);
+    let mut values = rows::changing(job)?;
+    values[rows::BOOKED] = rows::whole_option(cost.map(Usd::nanos))?;
+    let values = values.into_iter().chain(guard);
     if sql::run(conn, UPDATE, params_from_iter(values))? != 1 {
         let why = "a job changed within the transaction that had read it";
         return Err(StoreError::Internal(why.to_owned()));

@@ -9,6 +9,7 @@ mod clients;
 mod error;
 mod holding;
 mod jobs;
+mod ledger;
 mod lists;
 mod once;
 mod open;

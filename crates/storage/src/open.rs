@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0010_counted_by_code.sql"),
     include_str!("../../../migrations/sqlite/0011_phase_detail.sql"),
     include_str!("../../../migrations/sqlite/0012_options.sql"),
+    include_str!("../../../migrations/sqlite/0013_ledger.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -303,6 +304,7 @@ mod tests {
                 detail: None,
                 delivery: None,
                 seal: None,
+                booking: None,
             })
         };
         let changed = store.change_each(vec![first], release).await.unwrap();
@@ -310,6 +312,36 @@ mod tests {
         let counts = store.counts().await.unwrap();
         assert_eq!((counts.running, counts.ready, counts.parked), (1, 2, 0));
         assert_eq!(store.unsealed(0, 9).await.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_was_spent_before_there_was_a_ledger_is_its_opening_balance() {
+        const BEFORE: usize = 12;
+        let (mut conn, _dir) = fresh();
+        upgrade(&mut conn, &MIGRATIONS[..BEFORE], Path::new("x")).unwrap();
+        conn.execute_batch(
+            "INSERT INTO clients (id, name, github_org, github_repo, default_branch, created_at,
+                updated_at)
+             VALUES ('c', 'a', 'a', 'a', 'main', 0, 0);
+             INSERT INTO jobs (id, client_id, branch, version, attempt, fence, status, phase, ended_at,
+                cost_usd, earlier_cost_usd, created_at, updated_at)
+             VALUES ('done', 'c', '1', 1, 1, 1, 'completed', NULL, 86400000001, 0.1, 0.2, 0, 9),
+                ('runs', 'c', '2', 1, 1, 1, 'running', 'delivering', NULL, 0.5, NULL, 0, 9),
+                ('free', 'c', '3', 1, 1, 1, 'completed', NULL, 5, NULL, NULL, 0, 9);",
+        )
+        .unwrap();
+        upgrade(&mut conn, MIGRATIONS, Path::new("x")).unwrap();
+        let texts = |sql: &str| {
+            let mut statement = conn.prepare(sql).unwrap();
+            let rows = statement.query_map([], |row| row.get::<_, String>(0));
+            rows.unwrap().map(Result::unwrap).collect::<Vec<_>>()
+        };
+        let spent = "SELECT id || coalesce(spent_nanos, '-') FROM jobs ORDER BY id";
+        assert_eq!(texts(spent), ["done300000000", "free-", "runs-"]);
+        let booked = "SELECT job_id || attempt || model || cost_nanos FROM ledger";
+        assert_eq!(texts(booked), ["done0unknown300000000"]);
+        let days = "SELECT day || client_id || cost_nanos FROM spent_days ORDER BY client_id";
+        assert_eq!(texts(days), ["1300000000", "1c300000000"]);
     }
 
     #[test]

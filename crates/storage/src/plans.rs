@@ -2,7 +2,9 @@
 
 use rusqlite::{Connection, StatementStatus};
 
-use crate::{claim, clients, holding, jobs, lists, once, open, outbox, retention, seals, tally};
+use crate::{
+    claim, clients, holding, jobs, ledger, lists, once, open, outbox, retention, seals, tally,
+};
 
 /// Run for every request or every claim, so their cost must not grow with history.
 const HOT: &[&str] = &[
@@ -20,6 +22,13 @@ const HOT: &[&str] = &[
     jobs::COUNT_SEAL,
     jobs::BRANCH_HOLDER,
     jobs::BY_ID,
+    ledger::INSERT,
+    ledger::IS_BOOKED,
+    ledger::OF_SESSION,
+    ledger::RATES,
+    ledger::ADD_TO_DAY,
+    ledger::ADD_TO_SPENT,
+    jobs::ADD_COST,
     holding::HELD,
     holding::IN_BRIEF,
     jobs::HISTORY,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use agent_domain::{
     Answer, CallbackUrl, Client, ClientId, DeliveryId, Fence, Job, JobId, LogSeal, OnceRequest,
-    Phase, RepoSlug, Status, Timestamp, WorkerId,
+    Phase, RepoSlug, RunUsage, Status, Timestamp, WorkerId,
 };
 
 /// How many jobs a client has.
@@ -151,6 +151,19 @@ pub struct Change {
     pub delivery: Option<NewDelivery>,
     /// What the log of the attempt is that ends with it.
     pub seal: Option<LogSeal>,
+    /// What the attempt has spent that ends with it.
+    pub booking: Option<Booking>,
+}
+
+/// What an attempt has to be booked with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Booking {
+    /// The session, whose earlier runs may be in the figures.
+    pub session_id: Option<String>,
+    /// The CLI's version, which says whether they are.
+    pub cli_version: Option<String>,
+    /// What the run has told.
+    pub usage: RunUsage,
 }
 
 /// A job with attempts that have ended and whose logs are not sealed.

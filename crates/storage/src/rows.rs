@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use agent_domain::{
     Client, Facts, Fence, Job, JobSpec, LostRun, Phase, PullRequest, Reason, RepoSlug, RunOptions,
-    SecretKinds, State, Status, Timestamp, WorkerId,
+    SecretKinds, State, Status, Timestamp, Usd, WorkerId,
 };
 use rusqlite::Row;
 use rusqlite::types::{FromSql, ToSqlOutput, Value, ValueRef};
@@ -54,7 +54,7 @@ macro_rules! job_columns {
              j.ended_at, j.error, \
              j.base_commit, j.head_commit, j.saved_ref, j.worktree_path, j.exit_code, \
              j.pr_number, j.pr_url, j.files_changed, j.session_id, j.model, j.cli_version, \
-             j.num_turns, j.cost_usd, j.earlier_cost_usd, j.phase_detail, j.created_at, j.started_at, j.updated_at"
+             j.num_turns, j.spent_nanos, j.allotted_nanos, j.phase_detail, j.created_at, j.started_at, j.updated_at"
         )
     };
 }
@@ -317,14 +317,17 @@ fn facts(columns: &mut Columns<'_, '_>) -> Result<Facts, StoreError> {
         model: columns.take()?,
         cli_version: columns.take()?,
         num_turns: columns.whole_option()?,
-        cost_usd: columns.take()?,
-        earlier_cost_usd: columns.take()?,
+        usage: None,
+        cost: columns.whole_option()?.map(Usd::from_nanos),
+        allotted: columns.whole_option()?.map(Usd::from_nanos),
         phase_detail: columns.take()?,
     })
 }
 
 /// How many values [`changing`] gives.
 pub(crate) const CHANGING: usize = 31;
+/// Which of them is what the change books; it gives none.
+pub(crate) const BOOKED: usize = 24;
 
 /// The values of a job that change, in the order of the statements in `jobs.rs`.
 pub(crate) fn changing(job: &Job) -> Result<[Cell<'_>; CHANGING], StoreError> {
@@ -356,14 +359,13 @@ pub(crate) fn changing(job: &Job) -> Result<[Cell<'_>; CHANGING], StoreError> {
         option(facts.model.as_deref(), text),
         option(facts.cli_version.as_deref(), text),
         whole_option(facts.num_turns)?,
-        option(facts.cost_usd, |cost| Cell::Owned(Value::Real(cost))),
+        // Only the ledger changes it.
+        Cell::Owned(Value::Null),
         option(job.started_at, |at| int(micros(at))),
         int(micros(job.updated_at)),
         option(job.worker.as_ref(), |worker| text(&worker.0)),
         lost_runs_cell(&job.lost_runs)?,
-        option(facts.earlier_cost_usd, |cost| {
-            Cell::Owned(Value::Real(cost))
-        }),
+        whole_option(facts.allotted.map(Usd::nanos))?,
         option(facts.phase_detail.as_deref(), text),
     ])
 }
@@ -492,6 +494,6 @@ pub(crate) fn whole<'a>(number: u64) -> Result<Cell<'a>, StoreError> {
         .map_err(|_| StoreError::Internal(format!("{number} is too large to be stored")))
 }
 
-fn whole_option<'a>(number: Option<u64>) -> Result<Cell<'a>, StoreError> {
+pub(crate) fn whole_option<'a>(number: Option<u64>) -> Result<Cell<'a>, StoreError> {
     number.map_or(Ok(Cell::Owned(Value::Null)), whole)
 }

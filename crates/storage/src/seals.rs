@@ -4,7 +4,7 @@ use agent_domain::{JobId, LogSeal};
 use rusqlite::{Connection, params};
 
 use crate::rows::{self, Columns};
-use crate::{Store, StoreError, Unsealed, jobs, sql};
+use crate::{Booking, Store, StoreError, Unsealed, jobs, ledger, sql};
 
 pub(crate) const INSERT: &str = "
     INSERT INTO log_seals (job_seq, attempt, bytes, sha256) VALUES (?1, ?2, ?3, ?4)
@@ -38,8 +38,14 @@ impl Store {
     }
 
     /// Stores the seal of an attempt that has ended. Returns false, and stores nothing, if it has
-    /// not, or has one already.
-    pub async fn seal(&self, job: JobId, attempt: u32, seal: LogSeal) -> Result<bool, StoreError> {
+    /// not, or has one already. With it the attempt is booked, unless that was done at its end.
+    pub async fn seal(
+        &self,
+        job: JobId,
+        attempt: u32,
+        seal: LogSeal,
+        booking: Option<Booking>,
+    ) -> Result<bool, StoreError> {
         self.write(move |conn| {
             let ended = params![job.to_string(), attempt];
             let seq = sql::one(conn, ENDED, ended, |row| Columns::of(row).take())?;
@@ -49,6 +55,11 @@ impl Store {
             let stored = insert(conn, seq, attempt, &seal)?;
             if stored {
                 jobs::count_seal(conn, seq)?;
+            }
+            if let Some(booking) = booking.filter(|_| stored)
+                && let Some(found) = jobs::find(conn, job)?
+            {
+                ledger::book_late(conn, &found.job, attempt, &booking)?;
             }
             Ok(stored)
         })

@@ -135,7 +135,7 @@ pub(crate) fn learned(summary: &RunSummary, exit_code: Option<i32>) -> Facts {
         model: summary.model.clone(),
         cli_version: summary.cli_version.clone(),
         num_turns: result.and_then(|result| result.num_turns),
-        cost_usd: result.and_then(|result| result.cost_usd),
+        usage: Some(summary.usage.clone()),
         ..Facts::default()
     }
 }
@@ -157,7 +157,9 @@ impl Attempt<'_> {
     }
 
     async fn work(&mut self) -> Result<(), Halt> {
-        if self.assignment.resume_from != Some(Phase::Delivering) {
+        if self.assignment.resume_from == Some(Phase::Delivering) {
+            self.learn_again().await;
+        } else {
             let end = self.run_agent().await?;
             if let Some(error) = &end.disk_full {
                 return Err(self.later(error).await);
@@ -273,6 +275,17 @@ impl Attempt<'_> {
             error: "the agent's supervisor died, and the agent with it".into(),
         }
         .into()
+    }
+
+    /// What a run has used is not on record before its attempt ends, so a server that delivers what
+    /// an earlier one's run has made reads it again. Where nothing tells it, the log does.
+    async fn learn_again(&mut self) {
+        let Lease { job, attempt, .. } = self.assignment.lease;
+        let log = &self.assignment.log;
+        let found = self.parts.runner.reconnect(job, attempt, log).await;
+        if let Ok(Reconnected::Ended(end)) = found {
+            self.facts.usage = Some(end.summary.usage);
+        }
     }
 
     fn learn(&mut self, summary: &RunSummary, exit_code: Option<i32>) {

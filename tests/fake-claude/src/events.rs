@@ -268,9 +268,11 @@ pub(crate) fn result(state: &mut State, ending: &Ending<'_>) {
     let billed = outcome.api_status.is_none() && outcome.assistant_error.is_none();
     let price = if billed { state.price } else { 0.0 };
     state.spent += price;
+    state.answers += u64::from(billed);
     let total = state.session.earlier_cost + state.spent;
-    state.session.note_cost(total);
-    let mut fields = figures(state, total);
+    let answers = state.session.earlier_answers + state.answers;
+    state.session.note_cost(total, answers);
+    let mut fields = figures(state, total, answers);
     fields.extend([
         ("subtype", json!(outcome.subtype)),
         ("is_error", json!(outcome.is_error)),
@@ -289,7 +291,7 @@ pub(crate) fn result(state: &mut State, ending: &Ending<'_>) {
     let structured = state.structured.clone();
     fields.extend(structured.map(|value| ("structured_output", value)));
     if state.output == Output::StreamJson {
-        let share = by_model(&state.model, price);
+        let share = by_model(&state.model, price, u64::from(billed));
         fields.push(("model_usage_since_last_result", share));
     }
     if ending.notified {
@@ -301,7 +303,7 @@ pub(crate) fn result(state: &mut State, ending: &Ending<'_>) {
 }
 
 /// The part of a result that does not depend on how the run ended.
-fn figures(state: &mut State, total: f64) -> Fields {
+fn figures(state: &mut State, total: f64, answers: u64) -> Fields {
     let elapsed = u64::try_from(state.started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let usage = json!({
         "input_tokens": 24, "output_tokens": 14, "cache_creation_input_tokens": 0,
@@ -313,7 +315,7 @@ fn figures(state: &mut State, total: f64) -> Fields {
         ("num_turns", json!(state.rounds + 1)),
         ("total_cost_usd", json!(total)),
         ("usage", usage),
-        ("modelUsage", by_model(&state.model, total)),
+        ("modelUsage", by_model(&state.model, total, answers)),
         ("permission_denials", Value::Array(denials)),
         ("duration_ms", json!(elapsed)),
         ("duration_api_ms", json!(elapsed / 2)),
@@ -331,9 +333,11 @@ fn figures(state: &mut State, total: f64) -> Fields {
     fields
 }
 
-fn by_model(model: &str, cost: f64) -> Value {
+/// Each answer that is charged for has used the same.
+fn by_model(model: &str, cost: f64, answers: u64) -> Value {
     json!({model: {
-        "inputTokens": 24, "outputTokens": 14, "cacheReadInputTokens": 4096,
+        "inputTokens": 24 * answers, "outputTokens": 14 * answers,
+        "cacheReadInputTokens": 4096 * answers,
         "cacheCreationInputTokens": 0, "webSearchRequests": 0, "costUSD": cost,
         "contextWindow": 1_000_000, "maxOutputTokens": 128_000, "costBasis": "list",
     }})

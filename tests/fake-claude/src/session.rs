@@ -21,6 +21,8 @@ pub(crate) struct Session {
     file: Option<PathBuf>,
     /// What earlier runs of it cost, in US dollars.
     pub(crate) earlier_cost: f64,
+    /// How many answers of the model they were charged for.
+    pub(crate) earlier_answers: u64,
     /// Whether it was begun by an earlier run.
     pub(crate) resumed: bool,
 }
@@ -59,7 +61,7 @@ impl Session {
         if is_new && find(base.as_deref(), &new_id).is_some() {
             return Err(Refused::InUse(new_id));
         }
-        let earlier_cost = earlier.as_deref().map_or(0.0, cost);
+        let (earlier_cost, earlier_answers) = earlier.as_deref().map(cost).unwrap_or_default();
         let (id, file) = match &earlier {
             Some(file) if !args.fork => (stem(file), Some(file.clone())),
             _ => {
@@ -71,6 +73,7 @@ impl Session {
             id,
             file: file.filter(|_| args.persist),
             earlier_cost,
+            earlier_answers,
             resumed: earlier.is_some(),
         };
         if let (Some(from), Some(to), true) = (&earlier, &session.file, args.fork) {
@@ -91,8 +94,8 @@ impl Session {
     }
 
     /// Remembers what the session has cost in all.
-    pub(crate) fn note_cost(&self, total: f64) {
-        self.note(&json!({"type": "fake-cost", "totalCostUsd": total}));
+    pub(crate) fn note_cost(&self, total: f64, answers: u64) {
+        self.note(&json!({"type": "fake-cost", "totalCostUsd": total, "answers": answers}));
     }
 }
 
@@ -132,10 +135,12 @@ fn stem(file: &Path) -> String {
         .into_owned()
 }
 
-fn cost(file: &Path) -> f64 {
+fn cost(file: &Path) -> (f64, u64) {
     let text = fs::read_to_string(file).unwrap_or_default();
-    let lines = text.lines().rev();
-    let costs =
-        lines.filter_map(|line| serde_json::from_str::<Value>(line).ok()?["totalCostUsd"].as_f64());
-    costs.take(1).sum()
+    let mut lines = text.lines().rev();
+    let last = lines.find_map(|line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        Some((line["totalCostUsd"].as_f64()?, line["answers"].as_u64()?))
+    });
+    last.unwrap_or_default()
 }

@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub(crate) price: f64,
     /// Spent by this process.
     pub(crate) spent: f64,
+    /// Answers of the model it was charged for, as results count them.
+    pub(crate) answers: u64,
     pub(crate) structured: Option<Value>,
     pub(crate) call: Option<Call>,
     /// Leaders of the sessions that tools run in.
@@ -81,6 +83,7 @@ impl State {
             results: 0,
             price: 0.0125,
             spent: 0.0,
+            answers: 0,
             structured: None,
             call: None,
             leaders: Vec::new(),

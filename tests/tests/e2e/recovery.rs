@@ -83,6 +83,7 @@ impl Scene {
         );
         let ran = std::fs::read_to_string(self.runs()).unwrap();
         assert_eq!(ran, "x\n", "the agent ran once");
+        assert_eq!(done["costUsd"], 0.0125, "and was booked once");
         std::fs::remove_file(self.runs()).unwrap();
         let pulls = self.github.pulls("acme", "site");
         let of_branch = pulls
@@ -301,6 +302,10 @@ fn a_killed_supervisor_takes_its_agent_along_and_the_job_runs_again() {
     let done = scene.server.wait(&id).unwrap();
     assert_eq!(done["status"], "completed", "{done:#}");
     assert_eq!(done["attempt"], 2);
+    // The second run's result, and an estimate for the messages of the first: two tool calls.
+    let each = 12.0 * 4e-6 + 7.0 * 2e-5 + 2048.0 * 2e-7;
+    let cost = done["costUsd"].as_f64().unwrap();
+    assert!((cost - 0.0125 - 2.0 * each).abs() < 1e-9, "{done:#}");
     let server = scene.server.pid().unwrap();
     let left = || {
         belonging_to(scene.server.dir())

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::account::Breach;
 use super::agents::Run;
 use super::book::{Damage, Entry, Harm};
-use super::kinds::PRICE;
+use super::kinds::{MESSAGE_PRICE, PRICE};
 use super::log;
 
 /// What a job's check looks at.
@@ -86,21 +86,33 @@ pub(super) fn end(case: &Case<'_>) -> Option<(Breach, String)> {
     })
 }
 
-/// What the runs said they cost is what the job says.
+/// What the runs said they cost is what the job says, and what was cut off is estimated.
 pub(super) fn cost(case: &Case<'_>, said: &[Vec<u8>]) -> Option<(Breach, String)> {
-    let logged = log::results(said.iter().map(Vec::as_slice));
-    // What a disk refused to take the supervisor may have heard all the same.
-    let heard = if case.damage.has(Harm::Disk) {
-        case.runs.iter().map(|run| log::results_of(run)).sum()
+    let lines = || said.iter().map(Vec::as_slice);
+    let logged = (log::results(lines()), log::open_messages(lines()));
+    let paid =
+        |(results, open): (u32, u32)| f64::from(results) * PRICE + f64::from(open) * MESSAGE_PRICE;
+    // What a disk refused to take, and what was cut off with it, the supervisor may have heard all the
+    // same, and what the log has of it need not be whole.
+    let (least, most) = if case.damage.has(Harm::Disk) {
+        let heard = case.runs.iter().map(|run| log::heard_of(run));
+        let heard = heard.fold((0, 0), |sum, run| (sum.0 + run.0, sum.1 + run.1));
+        let results = [logged.0, heard.0];
+        let messages = log::open_messages(lines()).max(heard.1);
+        let least = results.into_iter().min().unwrap_or_default();
+        let most = results.into_iter().max().unwrap_or_default();
+        (paid((least, 0)), paid((most, messages)))
     } else {
-        logged
+        (paid(logged), paid(logged))
     };
     let shown = case.job["costUsd"].as_f64().unwrap_or_default();
-    // A sum of few powers of two is exact.
-    let fits = (logged.min(heard)..=logged.max(heard))
-        .any(|results| (shown - f64::from(results) * PRICE).abs() < f64::EPSILON);
+    // Amounts are in whole billionths.
+    let fits = (least - 1e-9..=most + 1e-9).contains(&shown);
     (!fits).then(|| {
-        let what = format!("costUsd is {shown}, {logged} results at {PRICE} are in the log");
+        let (results, open) = logged;
+        let what = format!(
+            "costUsd is {shown}, {results} results at {PRICE} and {open} messages without one are in the log"
+        );
         (Breach::CostDiffers, what)
     })
 }

@@ -6,6 +6,9 @@ use fastrand::Rng;
 
 /// What each run's result says it cost, in US dollars; exact in binary, so that sums are.
 pub(super) const PRICE: f64 = 0.25;
+/// What one message is estimated at that no result accounts for, in US dollars: the stand-in's tokens at
+/// the model's list price.
+pub(super) const MESSAGE_PRICE: f64 = 12.0 * 4e-6 + 7.0 * 2e-5 + 2_048.0 * 2e-7;
 /// The file that most agents write, with the job's name in it.
 pub(super) const FILE: &str = "a.txt";
 

@@ -1,5 +1,6 @@
 //! The log beside what the agents wrote.
 
+use std::collections::HashSet;
 use std::fs;
 
 use serde_json::Value;
@@ -55,10 +56,28 @@ pub(super) fn results<'a>(lines: impl Iterator<Item = &'a [u8]>) -> u32 {
     lines.filter(is_result).map(|_| 1).sum()
 }
 
-/// How many results a run has said, read or not.
-pub(super) fn results_of(run: &Run) -> u32 {
+/// How many messages of the model no result accounts for: those of runs that were cut off.
+pub(super) fn open_messages<'a>(lines: impl Iterator<Item = &'a [u8]>) -> u32 {
+    let mut open = HashSet::new();
+    let mut left = 0;
+    for event in lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok()) {
+        match (event["type"].as_str(), event["subtype"].as_str()) {
+            (Some("assistant"), _) => {
+                open.insert(event["message"]["id"].to_string());
+            }
+            (Some("result"), _) => open.clear(),
+            (Some("system"), Some("init")) => left += open.drain().map(|_| 1).sum::<u32>(),
+            _ => {}
+        }
+    }
+    left + open.drain().map(|_| 1).sum::<u32>()
+}
+
+/// How many results a run has said, read or not, and how many messages without one.
+pub(super) fn heard_of(run: &Run) -> (u32, u32) {
     let said = fs::read(&run.said).unwrap_or_default();
-    results(said.split(|byte| *byte == b'\n'))
+    let lines = || said.split(|byte| *byte == b'\n');
+    (results(lines()), open_messages(lines()))
 }
 
 /// Compares a job's lines with what its runs wrote: all of it in order, of a run whose supervisor
@@ -123,6 +142,19 @@ mod tests {
 
     fn lines(text: &str) -> Vec<Vec<u8>> {
         text.lines().map(|line| line.as_bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn messages_are_open_until_a_result_of_their_own_run() {
+        let message = r#"{"type":"assistant","message":{"id":"ID"}}"#;
+        let of = |ids: &[&str]| ids.iter().map(|id| message.replace("ID", id)).collect();
+        let init = vec![r#"{"type":"system","subtype":"init"}"#.to_owned()];
+        let result = vec![r#"{"type":"result"}"#.to_owned()];
+        let cut: Vec<String> = of(&["a", "a", "b"]);
+        let whole: Vec<String> = [of(&["c"]), result].concat();
+        let both = [init.clone(), cut, init, whole].concat();
+        let open = open_messages(both.iter().map(String::as_bytes));
+        assert_eq!(open, 2);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use agent_domain::{
-    Coordinator as _, Ending, Facts, Mirrors as _, Phase, PullRequest, Reason, RepoSlug,
+    Coordinator as _, Ending, Facts, Mirrors as _, Phase, PullRequest, Reason, RepoSlug, RunUsage,
+    Share, Tokens, Usage, Usd,
 };
 use serde_json::{Value, json};
 
@@ -243,6 +244,18 @@ async fn a_job_is_shown_from_queued_to_completed() {
     stage.close().await;
 }
 
+/// What a run tells that has cost so much.
+fn spent(dollars: f64) -> RunUsage {
+    let mut total = Usage::default();
+    let cost = Usd::from_dollars(dollars);
+    let tokens = Tokens::default();
+    total.add("claude-opus-5-5", Share { tokens, cost });
+    RunUsage {
+        total: Some(total),
+        ..RunUsage::default()
+    }
+}
+
 /// SHA-256 of no bytes, as the played worker writes no log.
 const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -280,8 +293,7 @@ fn delivered() -> Facts {
         model: Some("claude-opus-5-5".into()),
         cli_version: Some("2.1.329".into()),
         num_turns: Some(3),
-        cost_usd: Some(0.125),
-        earlier_cost_usd: Some(0.125),
+        usage: Some(spent(0.25)),
         phase_detail: None,
         ..Facts::default()
     }

@@ -303,6 +303,10 @@ impl Clock for SetClock {
 struct Shout;
 
 impl TranscriptReader for Shout {
+    fn summary(&self, _: &std::path::Path) -> agent_domain::RunSummary {
+        agent_domain::RunSummary::default()
+    }
+
     fn readable(&self, line: &str) -> Option<String> {
         (line != "hidden").then(|| line.to_uppercase())
     }

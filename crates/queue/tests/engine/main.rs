@@ -5,6 +5,7 @@
 mod callbacks;
 mod expiry;
 mod leavings;
+mod ledger;
 mod receiver;
 mod settling;
 mod stage;

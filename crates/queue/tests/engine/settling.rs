@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use agent_domain::{
     Coordinator as _, CoordinatorError, Ending, Facts, Fence, Finding, Found, Holding, JobId,
-    Phase, Reason, Report, State, Status, WorkerId,
+    Phase, Reason, Report, State, Status, Usd, WorkerId,
 };
 
-use crate::stage::Stage;
+use crate::stage::{Stage, told};
 
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -22,7 +22,7 @@ fn lost() -> Found {
     Found::Lost {
         seen: "its supervisor was killed".into(),
         facts: Box::new(Facts {
-            cost_usd: Some(0.25),
+            usage: Some(told(0.25)),
             ..Facts::default()
         }),
     }
@@ -156,7 +156,7 @@ async fn what_would_end_for_good_is_given_back_to_its_worker_to_end_it() {
         "{waiting:?}"
     );
     assert_eq!(waiting.lost_runs.len(), 1);
-    assert_eq!(waiting.facts.total_cost_usd(), Some(0.25));
+    assert_eq!(waiting.facts.cost, Usd::from_dollars(0.25));
 }
 
 #[tokio::test(flavor = "multi_thread")]

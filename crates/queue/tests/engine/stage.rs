@@ -1,14 +1,14 @@
 //! An engine on a store of its own, with a wall clock that only the test moves.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use agent_domain::{
     Assignment, BoxFuture, BranchName, Clock, Coordinator as _, Job, JobId, JobSecrets, JobSpec,
-    LeaseTerms, MirrorError, Mirrors, RepoSlug, RunOptions, SecretKinds, Status, Timestamp,
-    TranscriptEvent, TranscriptReader, WorkerId,
+    LeaseTerms, MirrorError, Mirrors, RepoSlug, RunOptions, RunSummary, RunUsage, SecretKinds,
+    Share, Status, Timestamp, Tokens, TranscriptEvent, TranscriptReader, Usage, Usd, WorkerId,
 };
 use agent_queue::{Engine, EngineConfig, EngineParts, RandomIds, Submission, Target};
 use agent_storage::{Store, StoreConfig};
@@ -72,12 +72,35 @@ impl Mirrors for NoMirrors {
 struct Verbatim;
 
 impl TranscriptReader for Verbatim {
+    /// A log that holds a number says that the run has cost so many dollars.
+    fn summary(&self, log: &Path) -> RunSummary {
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let mut summary = RunSummary::default();
+        summary.usage.total = text.trim().parse().ok().map(spent);
+        summary
+    }
+
     fn readable(&self, line: &str) -> Option<String> {
         Some(line.to_owned())
     }
 
     fn events(&self, _: &str) -> Option<Vec<TranscriptEvent>> {
         None
+    }
+}
+
+/// What a run has used that has cost so much.
+fn spent(dollars: f64) -> Usage {
+    let cost = Usd::from_dollars(dollars);
+    let tokens = Tokens::default();
+    Usage([("m".to_owned(), Share { tokens, cost })].into())
+}
+
+/// What a run tells that has cost so much.
+pub(crate) fn told(dollars: f64) -> RunUsage {
+    RunUsage {
+        total: Some(spent(dollars)),
+        ..RunUsage::default()
     }
 }
 
@@ -154,6 +177,12 @@ impl Stage {
     pub(crate) async fn running(&self, branch: &str) -> Assignment {
         self.submit(branch).await;
         self.claim(1).await.remove(0)
+    }
+
+    /// Writes what a run's supervisor would have written.
+    pub(crate) fn write_log(path: &Path, text: &str) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, format!("{text}\n")).unwrap();
     }
 
     pub(crate) async fn job(&self, id: JobId) -> Job {

@@ -167,6 +167,7 @@ async fn stale(store: &Store, model: &mut Model, numbers: &mut Numbers) {
         detail: None,
         delivery: None,
         seal: None,
+        booking: None,
     };
     assert_eq!(store.commit(late).await, Ok(false));
 }

@@ -24,6 +24,7 @@ fn decided(job: &Job, event: Event) -> Option<Change> {
         detail: next.detail,
         delivery: None,
         seal: None,
+        booking: None,
     })
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use agent_domain::{
     Client, ClientId, Ending, Event, Facts, Fence, Job, LostRun, Phase, PullRequest, Reason, State,
-    Status, WorkerId,
+    Status, Usd, WorkerId,
 };
 use agent_storage::{Change, NewJob, StoreError};
 
@@ -45,8 +45,9 @@ fn full(client: &Client) -> Job {
         model: Some("used".into()),
         cli_version: Some("2.1".into()),
         num_turns: Some(15),
-        cost_usd: Some(0.125),
-        earlier_cost_usd: Some(0.5),
+        usage: None,
+        cost: None,
+        allotted: Some(Usd::from_nanos(7)),
         phase_detail: Some("waiting".into()),
     };
     full.started_at = Some(at(16));
@@ -91,6 +92,7 @@ async fn a_job_reads_back_as_written_in_every_state() {
         written.version += 1;
         let stored = Change {
             seal: None,
+            booking: None,
             job: written.clone(),
             event: "changed",
             detail: None,
@@ -117,6 +119,7 @@ async fn a_commit_stores_every_fact_it_learns() {
     next.updated_at = at(31);
     let stored = Change {
         seal: None,
+        booking: None,
         job: next.clone(),
         event: "changed",
         detail: None,

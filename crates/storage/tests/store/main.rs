@@ -9,6 +9,7 @@ mod group;
 mod holding;
 mod jobs;
 mod kit;
+mod ledger;
 mod lists;
 mod once;
 mod opening;

@@ -68,6 +68,7 @@ pub(crate) fn change(job: &Job, event: Event, now: Timestamp) -> Change {
         detail: next.detail,
         delivery: None,
         seal: None,
+        booking: None,
     }
 }
 

@@ -84,7 +84,10 @@ async fn what_ended_without_a_seal_is_found_until_it_has_one() {
     let (first, second) = (running(&store, 1).await, running(&store, 2).await);
     create(&store, &job(3, &client(1))).await;
     assert_eq!(unsealed(&store).await, []);
-    assert!(!store.seal(first.id, 1, seal(1)).await.unwrap(), "it runs");
+    assert!(
+        !store.seal(first.id, 1, seal(1), None).await.unwrap(),
+        "it runs"
+    );
 
     let lost = |job: &Job| {
         let ending = Ending::Lost { error: "x".into() };
@@ -98,15 +101,18 @@ async fn what_ended_without_a_seal_is_found_until_it_has_one() {
     let both = [(done.clone(), vec![1, 2]), (other.clone(), vec![1])];
     assert_eq!(unsealed(&store).await, both);
 
-    assert!(store.seal(done.id, 2, seal(2)).await.unwrap());
+    assert!(store.seal(done.id, 2, seal(2), None).await.unwrap());
     let both = [(done.clone(), vec![1]), (other.clone(), vec![1])];
     assert_eq!(unsealed(&store).await, both);
     let page = store.unsealed(0, 1).await.unwrap();
     let next = store.unsealed(page[0].place, 1).await.unwrap();
     assert_eq!((page[0].job, next[0].job), (done.id, other.id));
-    assert!(store.seal(done.id, 1, seal(1)).await.unwrap());
-    assert!(store.seal(other.id, 1, seal(3)).await.unwrap());
+    assert!(store.seal(done.id, 1, seal(1), None).await.unwrap());
+    assert!(store.seal(other.id, 1, seal(3), None).await.unwrap());
     assert_eq!(unsealed(&store).await, []);
-    assert!(!store.seal(other.id, 1, seal(4)).await.unwrap(), "sealed");
+    assert!(
+        !store.seal(other.id, 1, seal(4), None).await.unwrap(),
+        "sealed"
+    );
     assert_eq!(store.seals(other.id).await, Ok(vec![(1, seal(3))]));
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use agent_domain::{Ending, Facts, Found, Phase, Reason, RunOptions};
+use agent_domain::{Ending, Facts, Found, Phase, Reason, RunOptions, RunUsage, Usage, Usd};
 use agent_runner::{Ground, Project, RunRequest};
 use agent_worker::Settlement;
 
@@ -70,6 +70,15 @@ fn settled(place: &Place) -> Vec<(u8, Found)> {
 /// Ten attempts as a crash leaves them: 1 and 2 have living agents; 3 was about to start one; 4 and
 /// 5 had not come that far; 6 has ended; 7 lost its supervisor, 8 its machine; 9 was never told what
 /// to start; 10 was being delivered.
+/// What a run tells that has cost so much.
+fn paid(dollars: Option<f64>) -> RunUsage {
+    let total = dollars.and_then(Usd::from_dollars);
+    RunUsage {
+        total: total.map(|total| Usage::default().with_total(total, "unknown")),
+        ..RunUsage::default()
+    }
+}
+
 async fn after_a_crash() -> Place {
     let script = "[ \"$(cat)\" = \"end at once\" ] && exit 3; touch $T/up-$$; \
                   while [ ! -e $T/go ]; do sleep 0.05; done; exit 3";
@@ -124,10 +133,10 @@ async fn everything_that_was_held_is_settled_at_once_by_what_is_found_of_it() {
         requeued: 6,
     };
     assert_eq!(settlement, expected);
-    let lost = |seen: &str, cost_usd: Option<f64>| Found::Lost {
+    let lost = |seen: &str, dollars: Option<f64>| Found::Lost {
         seen: seen.into(),
         facts: Box::new(Facts {
-            cost_usd,
+            usage: Some(paid(dollars)),
             ..Facts::default()
         }),
     };

@@ -1,5 +1,7 @@
 //! Point 6: sessions and what they cost.
 
+use serde_json::Value;
+
 use crate::harness::Place;
 
 const ID: &str = "11111111-1111-4111-8111-111111111111";
@@ -60,6 +62,23 @@ fn a_resumed_session_keeps_its_id_and_adds_to_its_cost() {
         .map(|result| result["total_cost_usd"].as_f64().unwrap())
         .collect();
     assert_eq!(totals, [0.5, 1.0, 1.5]);
+    for (runs, result) in (1..).zip(&costs) {
+        let of = |key: &str| {
+            result[key]
+                .as_object()
+                .unwrap()
+                .values()
+                .next()
+                .unwrap()
+                .clone()
+        };
+        let (all, own) = (of("modelUsage"), of("model_usage_since_last_result"));
+        assert_eq!(
+            (&all["inputTokens"], &own["inputTokens"]),
+            (&Value::from(24 * runs), &24.into())
+        );
+        assert_eq!(own["costUSD"], 0.5, "a run tells of itself alone, too");
+    }
 }
 
 #[test]
