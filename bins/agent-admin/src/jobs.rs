@@ -1,6 +1,6 @@
 //! `agent-admin jobs`, but for submitting, waiting and logs.
 
-use agent_client::wire::{JobDetails, JobList, RetryJob, RunOptions};
+use agent_client::wire::{JobDetails, JobList, PermissionDenial, RetryJob, RunOptions};
 use agent_client::{Client, JobQuery};
 use agent_runner::ClaudeTranscript;
 
@@ -128,6 +128,7 @@ fn show(screen: &mut Screen, job: JobDetails) -> Result<Exit, Failure> {
         ("session", job.session_id),
         ("turns", number(job.num_turns)),
         ("cost", job.cost_usd.map(|cost| format!("${cost:.4}"))),
+        ("denied", denied(&job.permission_denials)),
         ("retry of", job.retry_of),
         (
             "own keys",
@@ -144,6 +145,16 @@ fn show(screen: &mut Screen, job: JobDetails) -> Result<Exit, Failure> {
     rows.push(("prompt", Some(job.prompt)));
     screen.record(&rows)?;
     Ok(Exit::Done)
+}
+
+/// What the agent was not allowed to do, if anything.
+fn denied(calls: &[PermissionDenial]) -> Option<String> {
+    let shown = |call: &PermissionDenial| match &call.input {
+        Some(input) => format!("{} {input}", call.tool),
+        None => call.tool.clone(),
+    };
+    let shown: Vec<String> = calls.iter().map(shown).collect();
+    (!shown.is_empty()).then(|| shown.join("; "))
 }
 
 fn cancel(client: &Client, screen: &mut Screen, job: &str, wait: bool) -> Result<Exit, Failure> {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use agent_client::wire;
 use agent_domain::{
-    Client, Job, JsonText, LogSeal, RunOptions, State, Timestamp, ToolRule, Usd, VariableName,
-    iso_millis,
+    Client, DeniedCall, Job, JsonText, LogSeal, RunOptions, State, Timestamp, ToolRule, Usd,
+    VariableName, iso_millis,
 };
 use agent_queue::{
     Accepted, CancelOutcome, ClientDetails, ClientView, CreatedClient, DeliveryLog, DeliveryState,
@@ -183,12 +183,20 @@ pub(crate) fn job_details(found: JobWithClient, seals: &[(u32, LogSeal)]) -> wir
         cli_version: facts.cli_version,
         num_turns: facts.num_turns,
         cost_usd,
+        permission_denials: facts.denied.into_iter().map(permission_denial).collect(),
         retry_of: job.retry_of.map(|id| id.to_string()),
         has_secrets: spec.secrets.any(),
         created_at: iso_millis(job.created_at),
         updated_at: iso_millis(job.updated_at),
         logs: seals.iter().map(sealed_log).collect(),
         messages: None,
+    }
+}
+
+fn permission_denial(call: DeniedCall) -> wire::PermissionDenial {
+    wire::PermissionDenial {
+        tool: call.tool,
+        input: call.input,
     }
 }
 

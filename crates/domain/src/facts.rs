@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{CommitId, RunUsage, Usd};
+use crate::{CommitId, DeniedCall, RunUsage, Usd};
 
 /// A pull request at a forge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub struct Facts {
     pub cost: Option<Usd>,
     /// What this attempt may cost at most, where that is limited.
     pub allotted: Option<Usd>,
+    /// What the agent was not allowed to do.
+    pub denied: Vec<DeniedCall>,
     /// What holds the attempt up in its phase, for people; unlike all others it is told anew each
     /// time.
     pub phase_detail: Option<String>,
@@ -70,6 +72,11 @@ impl Facts {
             // Nobody but the ledger knows better.
             cost: self.cost,
             allotted: self.allotted,
+            denied: if newer.denied.is_empty() {
+                self.denied
+            } else {
+                newer.denied
+            },
             phase_detail: newer.phase_detail,
         }
     }

@@ -14,6 +14,7 @@ mod cidr;
 mod client;
 mod commit;
 mod coordinator;
+mod denied;
 mod disk;
 mod error;
 mod facts;
@@ -54,6 +55,7 @@ pub use coordinator::{
     Assignment, BoxFuture, Coordinator, CoordinatorError, Directive, Fence, Finding, Found,
     Holding, Lease, LeaseTerms, Report, WorkerId,
 };
+pub use denied::{DENIED_CALLS_MAX, DeniedCall};
 pub use disk::{Bytes, Room, Shortage, Watermark};
 pub use error::Class;
 pub use facts::{Facts, PullRequest};

@@ -3,7 +3,7 @@
 //! Neither the exit code nor the result event is believed alone: the CLI reports failures of the
 //! model's API with subtype `success`, and an interrupted run exits with 0.
 
-use crate::{Policy, Reason, RunUsage, Timestamp, failures};
+use crate::{DeniedCall, Policy, Reason, RunUsage, Timestamp, failures};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +93,8 @@ pub struct RunSummary {
     pub assistant_error: Option<String>,
     /// When a rejected limit resets, in seconds since 1970.
     pub limit_resets_at: Option<i64>,
+    /// Tool calls that were denied, the first [`crate::DENIED_CALLS_MAX`] of them.
+    pub denied: Vec<DeniedCall>,
     /// The last result event.
     pub result: Option<ResultSummary>,
     /// What the run used.

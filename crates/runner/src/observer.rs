@@ -1,6 +1,6 @@
 //! Picks from the transcript what the outcome of a run depends on.
 
-use agent_domain::{ResultSummary, RunSummary};
+use agent_domain::{DENIED_CALLS_MAX, DeniedCall, ResultSummary, RunSummary};
 
 use crate::event::Object;
 use crate::mask::Masker;
@@ -9,6 +9,9 @@ use crate::usage::Meter;
 
 /// Longest result text that is kept, in bytes: it becomes the job's error sentence.
 const RESULT_TEXT_MAX: usize = 2000;
+/// How much is kept of a denied call's input, and of the names in it, in bytes.
+const DENIED_INPUT_MAX: usize = 300;
+const DENIED_NAME_MAX: usize = 100;
 
 /// Reads the agent's standard output line by line.
 ///
@@ -46,10 +49,16 @@ impl RunObserver {
         match kind.as_str() {
             "system" if event.text("subtype").as_deref() == Some("init") => self.init(&event),
             "assistant" => self.assistant(&event),
+            "system" if event.text("subtype").as_deref() == Some("permission_denied") => {
+                self.denied(&event);
+            }
             "rate_limit_event" => self.rate_limit(&event),
             "result" => {
                 let model = self.summary.model.as_deref().unwrap_or_default();
                 self.meter.result(&event, model, &self.masker);
+                for denied in event.objects("permission_denials") {
+                    self.denied(&denied);
+                }
                 self.summary.result = Some(self.result(&event));
             }
             _ => {}
@@ -78,6 +87,31 @@ impl RunObserver {
         summary.model = model.or(summary.model.take());
         summary.cli_version = version.or(summary.cli_version.take());
         self.meter.init(event);
+    }
+
+    /// A call is told of when it is denied, and once more, with its input, by each result that
+    /// follows.
+    fn denied(&mut self, denied: &Object<'_>) {
+        let text = |key: &str| {
+            let text = self.name(denied, key).unwrap_or_default();
+            text::shortened(&text, DENIED_NAME_MAX)
+        };
+        // Masked before it is cut.
+        let input = denied.raw("tool_input").map(|json| {
+            let masked = self.masker.text(json);
+            text::shortened(&masked, DENIED_INPUT_MAX)
+        });
+        let call = DeniedCall {
+            id: text("tool_use_id"),
+            tool: text("tool_name"),
+            input,
+        };
+        let known = &mut self.summary.denied;
+        if let Some(known) = known.iter_mut().find(|known| known.id == call.id) {
+            known.input = call.input.or(known.input.take());
+        } else if known.len() < DENIED_CALLS_MAX {
+            known.push(call);
+        }
     }
 
     fn assistant(&mut self, event: &Object<'_>) {
@@ -178,6 +212,50 @@ mod tests {
             (result.text.as_str(), result.permission_denials),
             ("done", 2)
         );
+    }
+
+    #[test]
+    fn a_denied_call_is_kept_once_with_its_input_where_a_result_tells_it() {
+        let secret = agent_domain::Secret::new("hunter2-hunter2");
+        let mut observer = RunObserver::new(Masker::new(&[secret]));
+        let long = "x".repeat(1000);
+        for line in [
+            r#"{"type":"system","subtype":"permission_denied","tool_name":"Bash","tool_use_id":"a","message":"no"}"#.to_owned(),
+            format!(
+                r#"{{"permission_denials":[{{"tool_use_id":"a","tool_name":"Bash","tool_input":{{"command":"login hunter2-hunter2"}}}},{{"tool_name":"Write","tool_use_id":"b","tool_input":{{"content":"{long}"}}}}],"type":"result","subtype":"success","is_error":false}}"#
+            ),
+            r#"{"type":"result","subtype":"success","is_error":false,"permission_denials":[{"tool_name":"Write","tool_use_id":"b","tool_input":{"content":"x"}}]}"#.to_owned(),
+            r#"{"type":"system","subtype":"permission_denied","tool_name":"Edit","tool_use_id":"c"}"#.to_owned(),
+        ] {
+            observer.line(line.as_bytes());
+        }
+        let denied = observer.into_summary().denied;
+        let brief: Vec<_> = denied.iter().map(|call| (&*call.id, &*call.tool)).collect();
+        assert_eq!(brief, [("a", "Bash"), ("b", "Write"), ("c", "Edit")]);
+        assert_eq!(
+            denied[0].input.as_deref(),
+            Some(r#"{"command":"login [masked]"}"#)
+        );
+        assert_eq!(denied[1].input.as_deref(), Some(r#"{"content":"x"}"#));
+        assert_eq!(denied[2].input, None);
+    }
+
+    #[test]
+    fn of_many_and_long_denied_calls_only_so_much_is_kept() {
+        let call = |n: usize| {
+            let long = "x".repeat(10_000);
+            format!(r#"{{"tool_name":"{long}","tool_use_id":"{n}","tool_input":{{"a":"{long}"}}}}"#)
+        };
+        let calls: Vec<_> = (0..200).map(call).collect();
+        let line = format!(
+            r#"{{"type":"result","permission_denials":[{}]}}"#,
+            calls.join(",")
+        );
+        let denied = observe(&[&line]).denied;
+        assert_eq!(denied.len(), DENIED_CALLS_MAX);
+        let length =
+            |call: &DeniedCall| call.tool.len() + call.input.as_ref().map_or(0, String::len);
+        assert!(denied.iter().all(|call| (300..500).contains(&length(call))));
     }
 
     #[test]

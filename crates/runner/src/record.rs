@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use agent_domain::{ResultSummary, RunEnd, RunSummary, RunUsage, Stop};
+use agent_domain::{DeniedCall, ResultSummary, RunEnd, RunSummary, RunUsage, Stop};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Groups;
@@ -124,6 +124,8 @@ struct RunSummaryForm {
     cli_version: Option<String>,
     assistant_error: Option<String>,
     limit_resets_at: Option<i64>,
+    #[serde(default, with = "denied")]
+    denied: Vec<DeniedCall>,
     #[serde(with = "result")]
     result: Option<ResultSummary>,
     #[serde(default, with = "crate::usage::form")]
@@ -143,6 +145,28 @@ struct ResultSummaryForm {
     num_turns: Option<u64>,
     cost_usd: Option<f64>,
     permission_denials: u64,
+}
+
+mod denied {
+    //! Denied calls as triples: id, tool, input.
+
+    use agent_domain::DeniedCall;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        calls: &[DeniedCall],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(calls.iter().map(|call| (&call.id, &call.tool, &call.input)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<DeniedCall>, D::Error> {
+        let calls = Vec::<(String, String, Option<String>)>::deserialize(deserializer)?;
+        let call = |(id, tool, input)| DeniedCall { id, tool, input };
+        Ok(calls.into_iter().map(call).collect())
+    }
 }
 
 mod stop {
@@ -279,6 +303,11 @@ mod tests {
             summary: RunSummary {
                 limit_resets_at: Some(5),
                 usage: crate::usage::tests::full(),
+                denied: vec![DeniedCall {
+                    id: "t".into(),
+                    tool: "Bash".into(),
+                    input: None,
+                }],
                 result: Some(ResultSummary {
                     subtype: "success".into(),
                     cost_usd: Some(0.1),

@@ -9,6 +9,7 @@ mod clients;
 mod error;
 mod holding;
 mod jobs;
+mod json_lists;
 mod ledger;
 mod lists;
 mod once;

@@ -24,6 +24,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0011_phase_detail.sql"),
     include_str!("../../../migrations/sqlite/0012_options.sql"),
     include_str!("../../../migrations/sqlite/0013_ledger.sql"),
+    include_str!("../../../migrations/sqlite/0014_denied.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,6 +1,5 @@
 //! From rows to the domain's types and back: the only place that knows how each is stored.
 
-use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -10,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_domain::{
-    Client, Facts, Fence, Job, JobSpec, LostRun, Phase, PullRequest, Reason, RepoSlug, RunOptions,
+    Client, Facts, Fence, Job, JobSpec, Phase, PullRequest, Reason, RepoSlug, RunOptions,
     SecretKinds, State, Status, Timestamp, Usd, WorkerId,
 };
 use rusqlite::Row;
 use rusqlite::types::{FromSql, ToSqlOutput, Value, ValueRef};
 
+use crate::json_lists::{denied, denied_cell, lost_runs, lost_runs_cell};
 use crate::{JobSummary, JobWithClient, StoreError};
 
 /// One value to be bound.
@@ -54,7 +54,7 @@ macro_rules! job_columns {
              j.ended_at, j.error, \
              j.base_commit, j.head_commit, j.saved_ref, j.worktree_path, j.exit_code, \
              j.pr_number, j.pr_url, j.files_changed, j.session_id, j.model, j.cli_version, \
-             j.num_turns, j.spent_nanos, j.allotted_nanos, j.phase_detail, j.created_at, j.started_at, j.updated_at"
+             j.num_turns, j.spent_nanos, j.allotted_nanos, j.denied, j.phase_detail, j.created_at, j.started_at, j.updated_at"
         )
     };
 }
@@ -78,7 +78,7 @@ impl<'r, 's> Columns<'r, 's> {
     }
 
     /// Says that the column just taken holds something impossible.
-    fn corrupt(&self, error: &dyn Display) -> StoreError {
+    pub(crate) fn corrupt(&self, error: &dyn Display) -> StoreError {
         let index = self.next.saturating_sub(1);
         let name = self.row.as_ref().column_name(index).unwrap_or("?");
         StoreError::Corrupt(format!("column {name}: {error}"))
@@ -150,7 +150,7 @@ impl<'r, 's> Columns<'r, 's> {
     }
 }
 
-fn time(micros: i64) -> Result<Timestamp, String> {
+pub(crate) fn time(micros: i64) -> Result<Timestamp, String> {
     Timestamp::from_microsecond(micros).map_err(|error| error.to_string())
 }
 
@@ -229,32 +229,6 @@ pub(crate) fn job(columns: &mut Columns<'_, '_>) -> Result<Job, StoreError> {
     })
 }
 
-/// How one lost run is stored: attempt, microseconds, what was seen.
-type LostRunForm<'a> = (u32, i64, Cow<'a, str>);
-
-fn lost_runs(columns: &mut Columns<'_, '_>) -> Result<Vec<LostRun>, StoreError> {
-    let Some(text) = columns.take::<Option<String>>()? else {
-        return Ok(Vec::new());
-    };
-    let runs: Vec<LostRunForm<'_>> =
-        serde_json::from_str(&text).map_err(|error| columns.corrupt(&error))?;
-    let run =
-        |(attempt, at, seen): LostRunForm<'_>| time(at).map(|at| LostRun::new(attempt, at, &seen));
-    let runs: Result<_, String> = runs.into_iter().map(run).collect();
-    runs.map_err(|error| columns.corrupt(&error))
-}
-
-fn lost_runs_cell<'a>(runs: &[LostRun]) -> Result<Cell<'a>, StoreError> {
-    if runs.is_empty() {
-        return Ok(Cell::Owned(Value::Null));
-    }
-    let form = |run: &LostRun| (run.attempt, micros(run.at), run.seen.clone());
-    let forms: Vec<_> = runs.iter().map(form).collect();
-    serde_json::to_string(&forms)
-        .map(|text| Cell::Owned(Value::Text(text)))
-        .map_err(|error| StoreError::Internal(error.to_string()))
-}
-
 fn options(columns: &mut Columns<'_, '_>) -> Result<RunOptions, StoreError> {
     let in_columns = RunOptions {
         model: columns.take()?,
@@ -320,12 +294,13 @@ fn facts(columns: &mut Columns<'_, '_>) -> Result<Facts, StoreError> {
         usage: None,
         cost: columns.whole_option()?.map(Usd::from_nanos),
         allotted: columns.whole_option()?.map(Usd::from_nanos),
+        denied: denied(columns)?,
         phase_detail: columns.take()?,
     })
 }
 
 /// How many values [`changing`] gives.
-pub(crate) const CHANGING: usize = 31;
+pub(crate) const CHANGING: usize = 32;
 /// Which of them is what the change books; it gives none.
 pub(crate) const BOOKED: usize = 24;
 
@@ -367,6 +342,7 @@ pub(crate) fn changing(job: &Job) -> Result<[Cell<'_>; CHANGING], StoreError> {
         lost_runs_cell(&job.lost_runs)?,
         whole_option(facts.allotted.map(Usd::nanos))?,
         option(facts.phase_detail.as_deref(), text),
+        denied_cell(&facts.denied)?,
     ])
 }
 

@@ -136,6 +136,7 @@ pub(crate) fn learned(summary: &RunSummary, exit_code: Option<i32>) -> Facts {
         cli_version: summary.cli_version.clone(),
         num_turns: result.and_then(|result| result.num_turns),
         usage: Some(summary.usage.clone()),
+        denied: summary.denied.clone(),
         ..Facts::default()
     }
 }

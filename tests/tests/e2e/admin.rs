@@ -44,7 +44,7 @@ fn printed(output: &Output, code: i32) -> String {
 }
 
 /// Runs a command that succeeds, and returns what it printed.
-fn text(server: &Server, args: &[&str]) -> String {
+pub(crate) fn text(server: &Server, args: &[&str]) -> String {
     let output = admin(server, args);
     assert!(output.stderr.is_empty(), "{output:?}");
     printed(&output, 0)

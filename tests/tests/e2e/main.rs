@@ -16,6 +16,7 @@ mod jobs;
 mod leases;
 mod limits;
 mod once;
+mod options;
 mod own_keys;
 mod recovery;
 mod sandbox;

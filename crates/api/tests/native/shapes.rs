@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use agent_domain::{
-    Coordinator as _, Ending, Facts, Mirrors as _, Phase, PullRequest, Reason, RepoSlug, RunUsage,
-    Share, Tokens, Usage, Usd,
+    Coordinator as _, DeniedCall, Ending, Facts, Mirrors as _, Phase, PullRequest, Reason,
+    RepoSlug, RunUsage, Share, Tokens, Usage, Usd,
 };
 use serde_json::{Value, json};
 
@@ -234,6 +234,10 @@ async fn a_job_is_shown_from_queued_to_completed() {
         ("numTurns", json!(3)),
         ("costUsd", json!(0.25)),
         (
+            "permissionDenials",
+            json!([{"tool": "WebFetch", "input": null}]),
+        ),
+        (
             "logs",
             json!([{"attempt": 1, "bytes": 0, "sha256": NOTHING}]),
         ),
@@ -276,7 +280,7 @@ fn queued(id: &str, client: &str) -> Value {
         "notBefore": null, "cancelRequestedAt": null, "baseCommit": null, "headCommit": null,
         "savedRef": null, "sessionId": null, "model": "opus", "cliVersion": null,
         "numTurns": null, "costUsd": null, "retryOf": null, "hasSecrets": false,
-        "createdAt": NOW, "updatedAt": NOW, "logs": [], "options": options,
+        "createdAt": NOW, "updatedAt": NOW, "logs": [], "options": options, "permissionDenials": [],
     })
 }
 
@@ -294,6 +298,11 @@ fn delivered() -> Facts {
         cli_version: Some("2.1.329".into()),
         num_turns: Some(3),
         usage: Some(spent(0.25)),
+        denied: vec![DeniedCall {
+            id: "call".into(),
+            tool: "WebFetch".into(),
+            input: None,
+        }],
         phase_detail: None,
         ..Facts::default()
     }

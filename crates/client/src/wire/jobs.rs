@@ -225,6 +225,9 @@ pub struct JobDetails {
     pub num_turns: Option<u64>,
     /// The CLI's own estimate in US dollars.
     pub cost_usd: Option<f64>,
+    /// What the agent was not allowed to do in its last attempt.
+    #[serde(default)]
+    pub permission_denials: Vec<PermissionDenial>,
     /// The job this one repeats.
     pub retry_of: Option<String>,
     /// Whether it brought keys of its own.
@@ -240,6 +243,15 @@ pub struct JobDetails {
     /// The log, where `includeMessages=true` asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Vec<Message>>,
+}
+
+/// A tool call that was denied to the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermissionDenial {
+    /// The tool.
+    pub tool: String,
+    /// The beginning of its input, as JSON; null where the CLI has not told.
+    pub input: Option<String>,
 }
 
 /// The log of an attempt that has ended: it does not change any more.

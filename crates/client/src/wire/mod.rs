@@ -22,8 +22,8 @@ pub use clients::{
 pub use events::{Event, EventContent, EventPage, McpServer};
 pub use jobs::{
     Cancelled, CreateJob, Delivery, DeliveryList, DeliveryTry, HistoryEntry, JobClient, JobCreated,
-    JobDetails, JobHistory, JobList, JobRetried, JobSummary, Message, Redelivered, RetryJob,
-    SealedLog,
+    JobDetails, JobHistory, JobList, JobRetried, JobSummary, Message, PermissionDenial,
+    Redelivered, RetryJob, SealedLog,
 };
 pub use options::{JsonObject, RunOptions};
 pub use patch::Patch;

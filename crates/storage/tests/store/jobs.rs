@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use agent_domain::{
-    Client, ClientId, Ending, Event, Facts, Fence, Job, LostRun, Phase, PullRequest, Reason, State,
-    Status, Usd, WorkerId,
+    Client, ClientId, DeniedCall, Ending, Event, Facts, Fence, Job, LostRun, Phase, PullRequest,
+    Reason, State, Status, Usd, WorkerId,
 };
 use agent_storage::{Change, NewJob, StoreError};
 
@@ -48,6 +48,13 @@ fn full(client: &Client) -> Job {
         usage: None,
         cost: None,
         allotted: Some(Usd::from_nanos(7)),
+        denied: ["\"{\"", ""]
+            .map(|text| DeniedCall {
+                id: "id".into(),
+                tool: format!("tool{text}"),
+                input: (!text.is_empty()).then(|| text.into()),
+            })
+            .into(),
         phase_detail: Some("waiting".into()),
     };
     full.started_at = Some(at(16));
