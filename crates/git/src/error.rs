@@ -120,11 +120,15 @@ impl GitError {
         }
     }
 
-    /// Whether the same call may succeed a little later.
+    /// Whether the same call may succeed a little later. A git that was ended by a signal has
+    /// given no verdict: the machine was short of memory, or someone was in the way.
     pub const fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Network { .. } | Self::TimedOut { .. } | Self::Locked { .. }
+            Self::Network { .. }
+                | Self::TimedOut { .. }
+                | Self::Locked { .. }
+                | Self::Command { code: None, .. }
         )
     }
 

@@ -154,6 +154,26 @@ fn a_crash_before_or_after_any_git_command_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn a_git_that_is_killed_says_nothing_about_the_work_and_is_run_again() {
+    let scene = scene();
+    for (verb, side) in [
+        ("fetch", Side::Before),
+        ("push", Side::Before),
+        ("push", Side::After),
+    ] {
+        let branch = format!("killed/{verb}-{side:?}");
+        scene.shim.stop(side, verb).unwrap();
+        let id = scene.server.submit(&scene.job(&branch, "")).unwrap();
+        scene.shim.reached().unwrap();
+        let all = belonging_to(scene.server.dir());
+        let mut gits = all.iter().filter(|one| one.command.contains("shim/git"));
+        signal(gits.next().unwrap().pid, Signal::KILL);
+        scene.assert_delivered(&id, &branch);
+        assert_eq!(scene.server.job(&id).unwrap()["attempt"], 1);
+    }
+}
+
+#[test]
 fn a_crash_right_after_the_answer_to_a_submission_does_not_lose_the_job() {
     let mut scene = scene();
     for n in 0..5 {
