@@ -162,6 +162,11 @@ pub(crate) enum JobsCommand {
         #[arg(long)]
         no_wait: bool,
     },
+    /// Let a job begin now that waits for a time, or for a usage limit to reset
+    Release {
+        /// Id of the job
+        job: String,
+    },
     /// Submit an ended job once more
     Retry {
         /// Id of the job

@@ -38,6 +38,13 @@ pub(crate) fn run(
         }
         JobsCommand::Show { job } => show(screen, client.job(&job)?),
         JobsCommand::Cancel { job, no_wait } => cancel(client, screen, &job, !no_wait),
+        JobsCommand::Release { job } => {
+            let released = client.release(&job)?;
+            if !screen.json(&released)? {
+                screen.line(&format!("job {} waits no longer", released.id))?;
+            }
+            Ok(Exit::Done)
+        }
         JobsCommand::Retry {
             job,
             keys,

@@ -1,7 +1,7 @@
 //! `agent-admin queue`, `health` and `repos`.
 
 use agent_client::Client;
-use agent_client::wire::VolumeHealth;
+use agent_client::wire::{QueueHealth, VolumeHealth};
 use agent_domain::Bytes;
 
 use crate::args::ReposCommand;
@@ -24,16 +24,19 @@ pub(crate) fn health(client: &Client, screen: &mut Screen) -> Result<Exit, Failu
                 "running",
                 Some(format!("{} of {}", queue.running, queue.max_concurrent)),
             ),
-            (
-                "queued",
-                Some(format!("{} ({} parked)", queue.queued, queue.parked)),
-            ),
+            ("queued", Some(parked(&queue))),
             ("claude", Some(claude)),
             ("checked", health.claude.checked_at),
             ("disk", Some(disk(&health.disk))),
         ])?;
     }
     Ok(Exit::Done)
+}
+
+fn parked(queue: &QueueHealth) -> String {
+    let until = queue.parked_until.as_deref();
+    let until = until.map_or_else(String::new, |until| format!(", the first until {until}"));
+    format!("{} ({} parked{until})", queue.queued, queue.parked)
 }
 
 /// What is wrong with the volumes, or what is free on the one with the least room.
@@ -87,7 +90,10 @@ pub(crate) fn queue(
         let rows = queue.queued.into_iter().map(|job| {
             let place = match (job.position, job.not_before) {
                 (Some(position), _) => position.to_string(),
-                (None, Some(until)) => format!("not before {until}"),
+                (None, Some(until)) => match job.reason {
+                    Some(reason) => format!("{reason}, until {until}"),
+                    None => format!("not before {until}"),
+                },
                 (None, None) => "-".into(),
             };
             vec![

@@ -117,6 +117,7 @@ async fn start(home: &Path, remote_base: &str) -> anyhow::Result<(Engine, Worker
         config: WorkerConfig {
             id: WorkerId("embedded".into()),
             slots: 1,
+            parks: true,
         },
         coordinator: Arc::new(engine.clone()),
         git,

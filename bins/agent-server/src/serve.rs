@@ -179,6 +179,7 @@ impl Parts {
             config: WorkerConfig {
                 id: WorkerId("built-in".into()),
                 slots: config.slots as usize,
+                parks: config.parks,
             },
             coordinator: Arc::new(self.engine.clone()),
             git: self.git.clone(),

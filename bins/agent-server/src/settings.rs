@@ -83,6 +83,10 @@ pub(crate) struct Settings {
     /// Longest silence of an agent.
     #[arg(long, env = "JOB_IDLE_TIMEOUT_SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=limits::TIMEOUT_SECONDS_MAX))]
     job_idle_timeout_seconds: u64,
+    /// What becomes of a job whose subscription has reached its limit: park lets it wait and go on, fail
+    /// ends it.
+    #[arg(long, env = "USAGE_LIMIT", default_value = "park", value_parser = ["park", "fail"])]
+    usage_limit: String,
     /// Memory that one run may use: bytes, or a number with K, M, G or T. No limit where not set.
     #[arg(long, env = "AGENT_MEMORY_MAX", default_value = "")]
     agent_memory_max: String,
@@ -142,6 +146,7 @@ pub(crate) struct Config {
     pub(crate) claude: PathBuf,
     pub(crate) gh: PathBuf,
     pub(crate) run_defaults: RunOptions,
+    pub(crate) parks: bool,
     pub(crate) run_limits: Limits,
     pub(crate) agent_env: Vec<String>,
     pub(crate) identity: Option<Identity>,
@@ -210,6 +215,7 @@ impl Settings {
             claude: self.claude_bin,
             gh: self.gh_bin,
             run_defaults,
+            parks: self.usage_limit == "park",
             run_limits: run_limits(
                 &self.agent_memory_max,
                 self.agent_processes_max,

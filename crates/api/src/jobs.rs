@@ -5,7 +5,7 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::web::{Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
 use agent_client::wire::{CreateJob, JobList, RetryJob};
-use agent_domain::Answer;
+use agent_domain::{Answer, JobId};
 use agent_queue::{Accepted, CancelOutcome};
 
 use crate::body::{JsonBody, MaybeBody, NoBody};
@@ -87,6 +87,18 @@ fn cancelled(outcome: &CancelOutcome) -> Answer {
         StatusCode::ACCEPTED
     };
     once::answer(status, &map::cancelled(outcome))
+}
+
+pub(crate) async fn release(
+    state: Data<ApiState>,
+    request: HttpRequest,
+    body: NoBody,
+) -> Result<HttpResponse, Problem> {
+    Query::parse(request.query_string(), &[])?;
+    let id = path::job_id(&request)?;
+    let released = |id: &JobId| once::answer(StatusCode::OK, &map::released(*id));
+    let once = once::asked(&request, || Content::whole(&body.bytes), released)?;
+    once::respond(state.engine.release_once(id, once).await?, released)
 }
 
 pub(crate) async fn retry(

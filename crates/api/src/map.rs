@@ -298,6 +298,14 @@ pub(crate) fn cancelled(outcome: &CancelOutcome) -> wire::Cancelled {
     }
 }
 
+/// A job that waits no longer.
+pub(crate) fn released(id: agent_domain::JobId) -> wire::Released {
+    wire::Released {
+        id: id.to_string(),
+        status: "queued".to_owned(),
+    }
+}
+
 /// One message of a log.
 pub(crate) fn message(message: Message) -> wire::Message {
     wire::Message {
@@ -357,6 +365,7 @@ pub(crate) fn health(health: Health) -> wire::Health {
             running: health.running,
             queued: health.ready + health.parked,
             parked: health.parked,
+            parked_until: health.parked_until.map(iso_millis),
             max_concurrent: health.max_concurrent,
             stale_writes: health.stale_writes,
         },

@@ -58,6 +58,7 @@ fn routes(cfg: &mut ServiceConfig) {
     )
     .service(resource("/jobs/{id}", "GET").route(web::get().to(jobs::get)))
     .service(resource("/jobs/{id}/cancel", "POST").route(web::post().to(jobs::cancel)))
+    .service(resource("/jobs/{id}/release", "POST").route(web::post().to(jobs::release)))
     .service(resource("/jobs/{id}/retry", "POST").route(web::post().to(jobs::retry)))
     .service(resource("/jobs/{id}/log", "GET").route(web::get().to(log::get)))
     .service(resource("/jobs/{id}/events", "GET").route(web::get().to(events::get)))

@@ -189,6 +189,12 @@ impl Client {
         self.send(Method::POST, &path, &query, NO_BODY, self.long_timeout)
     }
 
+    /// `POST /jobs/:id/release`.
+    pub fn release(&self, id: &str) -> Result<wire::Released, ClientError> {
+        let path = format!("/jobs/{}/release", checked(id)?);
+        self.send(Method::POST, &path, &[], NO_BODY, self.timeout)
+    }
+
     /// `POST /jobs/:id/retry`.
     pub fn retry(&self, id: &str) -> Result<wire::JobRetried, ClientError> {
         self.retry_with(id, &wire::RetryJob::default())

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AgentHealth, BranchName, Class, Ending, Facts, JobId, JobSecrets, Phase, RepoSlug, RunOptions,
-    SecretKinds,
+    AgentHealth, BranchName, Class, Ending, Facts, JobId, JobSecrets, Phase, RepoSlug, Resume,
+    RunOptions, SecretKinds,
 };
 
 /// A future that can be stored and sent between threads.
@@ -150,6 +150,9 @@ pub struct Assignment {
     /// What earlier work on this attempt has found out. Of a new attempt: where the work of an
     /// earlier one was kept, and what workspace it may have left.
     pub facts: Facts,
+    /// The session of an earlier attempt to go on in, where its workspace is still there: it was
+    /// parked.
+    pub resume: Option<Resume>,
     /// How far an interrupted worker had come with this attempt; `None` for a new attempt.
     pub resume_from: Option<Phase>,
     /// The log of this attempt, where the worker shares a file system with the coordinator and

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::{
-    BranchName, CallbackUrl, ClientId, Facts, Fence, JobId, LostRun, Reason, RunOptions,
+    BranchName, CallbackUrl, ClientId, Facts, Fence, JobId, LostRun, Reason, Resume, RunOptions,
     SecretKinds, Timestamp, WorkerId,
 };
 
@@ -49,6 +49,9 @@ pub struct Job {
     pub worker: Option<WorkerId>,
     /// The runs that were lost since one last ended otherwise, oldest first.
     pub lost_runs: Vec<LostRun>,
+    /// The session in which the next attempt goes on, or the present one does; in its workspace,
+    /// which the facts name.
+    pub resume: Option<Resume>,
     /// Where it stands.
     pub state: State,
     /// What is known about its execution.

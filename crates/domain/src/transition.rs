@@ -4,9 +4,8 @@
 //! parked or its run was lost. Nothing else decides a job's state.
 
 use crate::lost::{self, LOST_RUNS_MAX, LostRun};
-use crate::{
-    Ending, Facts, Fence, Job, Phase, Reason, State, Status, Timestamp, WorkerId, iso_millis,
-};
+use crate::parking::{parked, unparked};
+use crate::{Ending, Facts, Fence, Job, Phase, Reason, State, Status, Timestamp, WorkerId};
 
 /// What there is to say of a job whose keys are gone.
 pub const CREDENTIALS_LOST: &str = "the keys given with the job were kept in memory only, and are \
@@ -59,6 +58,8 @@ pub enum Event {
     },
     /// Someone wants it stopped.
     CancelRequested,
+    /// Someone wants it to wait no longer.
+    Unparked,
     /// The keys of its own that it brought are gone, with the server that had them in memory.
     CredentialsLost,
     /// The worker has ended the attempt.
@@ -140,6 +141,7 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Transition, Refu
             facts,
         } => progressed(job, fence, phase, facts, now),
         Event::CancelRequested => cancel(job, now),
+        Event::Unparked => unparked(job, now),
         Event::CredentialsLost => credentials_lost(job, now),
         Event::Finished {
             fence,
@@ -184,8 +186,9 @@ fn claimed(
     next.job.worker = Some(worker);
     // What an earlier attempt found out is not true of this one, save where its work was kept,
     // where it may lie still (a workspace can only be read with the commit it was made from), and
-    // what was spent.
+    // what was spent. A session that it goes on in is its own from the beginning.
     next.job.facts = Facts {
+        session_id: job.resume.as_ref().map(|it| it.session_id.clone()),
         saved_ref: job.facts.saved_ref.clone(),
         base_commit: job.facts.base_commit.clone(),
         worktree_path: job.facts.worktree_path.clone(),
@@ -225,7 +228,8 @@ fn released(job: &Job, fence: Fence, now: Timestamp) -> Result<Transition, Refus
     let effects = vec![Effect::Ready, Effect::DirectiveChanged];
     let mut next = step(job, state, now, "released", effects);
     next.detail = Some("no agent had been started yet".to_owned());
-    if phase != Phase::Fetching {
+    // Whoever goes on in a session has found its workspace, with work in it.
+    if phase != Phase::Fetching && job.resume.is_none() {
         next.job.facts = unmade(job);
     }
     Ok(next)
@@ -247,6 +251,10 @@ fn expired(
     let worker = job.worker.as_ref().map_or("its worker", |name| &name.0);
     let seen = format!("{worker} was not heard of any more, in phase {phase}");
     let mut next = lost(job, &seen, now);
+    if phase == Phase::Fetching {
+        // Nothing was done in the session yet.
+        next.job.resume.clone_from(&job.resume);
+    }
     if phase == Phase::Preparing {
         next.job.facts = unmade(job);
     }
@@ -286,6 +294,8 @@ fn lost(job: &Job, seen: &str, now: Timestamp) -> Transition {
         ended(job, state, now, "failed")
     };
     next.job.lost_runs = lost_runs;
+    // Its agent may be what was lost in it.
+    next.job.resume = None;
     next.detail = detail;
     next
 }
@@ -308,6 +318,11 @@ fn progressed(
     };
     let mut next = step(job, state, now, phase.as_str(), vec![]);
     next.job.facts = next.job.facts.updated(facts);
+    // A workspace that is made anew is one in which no session was at work.
+    if phase == Phase::Preparing {
+        next.job.resume = None;
+        next.job.facts.session_id = None;
+    }
     Ok(next)
 }
 
@@ -365,26 +380,11 @@ fn finished(
             next.detail = detail;
             next
         }
-        (Ending::Parked { until, reason }, None) => parked(job, until, reason, now),
+        (Ending::Parked { until, reason }, None) => parked(job, until, reason, &facts, now),
         (Ending::Lost { error }, None) => lost(job, &error, now),
     };
     next.job.facts = next.job.facts.updated(facts);
     Ok(next)
-}
-
-fn parked(job: &Job, until: Timestamp, reason: Reason, now: Timestamp) -> Transition {
-    let state = State::Queued {
-        not_before: Some(until),
-        reason: Some(reason),
-    };
-    let effects = vec![Effect::Ready, Effect::DirectiveChanged];
-    let mut next = step(job, state, now, "parked", effects);
-    // What found no room was not begun, so it says nothing about why runs are lost.
-    if reason != Reason::DiskFull {
-        next.job.lost_runs = Vec::new();
-    }
-    next.detail = Some(format!("{reason} until {}", iso_millis(until)));
-    next
 }
 
 /// Only a queued job fails by itself: an agent that runs has its keys already.
@@ -434,7 +434,7 @@ fn held(job: &Job, fence: Fence) -> Result<(Phase, Option<Timestamp>), Refused> 
     }
 }
 
-fn step(
+pub(crate) fn step(
     job: &Job,
     state: State,
     now: Timestamp,
@@ -483,6 +483,7 @@ mod tests {
             fence: Fence(0),
             worker: None,
             lost_runs: Vec::new(),
+            resume: None,
             state: State::Queued {
                 not_before: None,
                 reason: None,
@@ -714,6 +715,108 @@ mod tests {
         assert_eq!(lose(&job).job.state.status(), Status::Queued);
     }
 
+    const SESSION: &str = "11111111-1111-4111-8111-11111111111a";
+
+    fn park(job: &Job, reason: Reason) -> Job {
+        let parked = Event::Finished {
+            fence: job.fence,
+            ending: Ending::Parked {
+                until: at(50),
+                reason,
+            },
+            facts: Facts {
+                session_id: Some(SESSION.into()),
+                base_commit: "0".repeat(40).parse().ok(),
+                worktree_path: Some("/w".into()),
+                ..Facts::default()
+            },
+        };
+        apply(job, parked, at(20)).unwrap().job
+    }
+
+    fn enter(job: &Job, phase: Phase) -> Job {
+        let entered = Event::Progressed {
+            fence: job.fence,
+            phase,
+            facts: Facts::default(),
+        };
+        apply(job, entered, at(60)).unwrap().job
+    }
+
+    #[test]
+    fn a_parked_job_goes_on_in_its_session_and_its_workspace() {
+        let mut job = running();
+        for times in [1, 2] {
+            job = again(&park(&job, Reason::Api));
+            let resume = job.resume.clone().unwrap();
+            assert_eq!(
+                (resume.session_id.as_str(), resume.retries),
+                (SESSION, times)
+            );
+            assert_eq!(job.facts.session_id.as_deref(), Some(SESSION));
+            assert!(job.facts.base_commit.is_some() && job.facts.worktree_path.is_some());
+        }
+        assert_eq!((job.attempt, job.lost_runs.len()), (3, 0));
+        assert_eq!(
+            again(&park(&job, Reason::UsageLimit))
+                .resume
+                .unwrap()
+                .retries,
+            0
+        );
+    }
+
+    #[test]
+    fn what_happens_before_the_session_goes_on_changes_nothing_about_it() {
+        let job = again(&park(&running(), Reason::UsageLimit));
+        let lease_until = at(99);
+        let fence = job.fence;
+        let expired = Event::LeaseExpired { fence, lease_until };
+        let ending = Ending::Parked {
+            until: at(70),
+            reason: Reason::DiskFull,
+        };
+        let full = finish(&job, ending).unwrap().job;
+        for waits in [
+            apply(&job, Event::Released { fence }, at(90)).unwrap().job,
+            apply(&job, expired, at(100)).unwrap().job,
+            apply(
+                &enter(&job, Phase::Agent),
+                Event::Released { fence },
+                at(90),
+            )
+            .unwrap()
+            .job,
+            full,
+        ] {
+            let next = again(&waits);
+            assert_eq!(next.resume, job.resume);
+            assert!(next.facts.base_commit.is_some(), "{:?}", waits.state);
+        }
+    }
+
+    #[test]
+    fn a_workspace_made_anew_and_a_lost_run_end_the_session() {
+        let job = again(&park(&running(), Reason::UsageLimit));
+        let anew = enter(&job, Phase::Preparing);
+        assert_eq!((anew.resume, anew.facts.session_id), (None, None));
+        assert_eq!(lose(&enter(&job, Phase::Agent)).job.resume, None);
+    }
+
+    #[test]
+    fn a_job_that_waits_can_be_told_to_wait_no_longer() {
+        let parked = park(&running(), Reason::UsageLimit);
+        let next = apply(&parked, Event::Unparked, at(21)).unwrap().job;
+        assert!(apply(&next, claim(99), at(21)).is_ok());
+        assert_eq!(next.resume, parked.resume);
+        let refused = apply(&next, Event::Unparked, at(22));
+        assert_eq!(
+            refused,
+            Err(Refused::Unfit(Status::Queued)),
+            "it does not wait"
+        );
+    }
+
     fn expire(job: &Job, lease_until: i64) -> Result<Transition, Refused> {
         let event = Event::LeaseExpired {
             fence: job.fence,
@@ -797,6 +900,7 @@ mod tests {
         let mut events = vec![
             claim(70),
             Event::CancelRequested,
+            Event::Unparked,
             Event::Reclaimed { fence, lease_until },
             Event::Released { fence },
             Event::LeaseExpired { fence, lease_until },
@@ -822,8 +926,10 @@ mod tests {
                 let fence = Fence(job.fence.0 - u64::from(stale && job.fence.0 > 0));
                 let is_current = fence == job.fence && job.state.status() == Status::Running;
                 for event in every_event(fence) {
-                    let from_outside =
-                        matches!(event, Event::Claimed { .. } | Event::CancelRequested);
+                    let from_outside = matches!(
+                        event,
+                        Event::Claimed { .. } | Event::CancelRequested | Event::Unparked
+                    );
                     let said = format!("{event:?} of {:?}", job.state);
                     match apply(&job, event, at(45)) {
                         Ok(next) => {

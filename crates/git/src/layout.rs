@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::Workspace;
+use crate::{Workspace, owned, takeover};
 
 /// Where git's own files of a workspace are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,6 +27,21 @@ pub struct Reach {
 }
 
 impl Workspace {
+    /// Whether it is there, as an agent left it: what was begun to be taken over is not.
+    pub fn is_there(&self) -> bool {
+        let taken = takeover::aside(self).symlink_metadata().is_ok();
+        self.admin().is_dir() && self.path().join(".git").exists() && !taken
+    }
+
+    /// Where git's own files of it are now.
+    pub fn layout(&self) -> Layout {
+        if owned::is_marked(self) {
+            Layout::Owned
+        } else {
+            Layout::Linked
+        }
+    }
+
     /// What git needs of the disk in this workspace, were it made with `layout`.
     pub fn reach(&self, layout: Layout) -> Reach {
         let tree = self.path().to_owned();

@@ -305,6 +305,7 @@ impl Engine {
             brought: job.spec.secrets,
             secrets: self.inner.vault.of(job.id),
             facts: job.facts,
+            resume: job.resume,
             resume_from,
             log: self.log_path(job.id, job.attempt),
         }

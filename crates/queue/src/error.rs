@@ -53,6 +53,9 @@ pub enum EngineError {
     /// The job has not ended yet.
     #[error("Job is still {0}")]
     JobUnfinished(Status),
+    /// The job waits for no time.
+    #[error("Job is {0} and does not wait for a time")]
+    JobNotParked(Status),
     /// The server is about to stop.
     #[error("Server is shutting down and takes no new work")]
     Draining,
@@ -92,6 +95,7 @@ impl EngineError {
             | Self::BranchHeld { .. }
             | Self::BranchExists { .. }
             | Self::JobUnfinished(_)
+            | Self::JobNotParked(_)
             | Self::IdempotencyInFlight => Class::Conflict,
             Self::IdempotencyKeyReused => Class::Unprocessable,
             // The specification answers 400, not 409, when an ended job is cancelled.
@@ -116,6 +120,7 @@ impl EngineError {
             Self::Field { .. } => "invalid_field",
             Self::JobEnded(_) => "job_ended",
             Self::JobUnfinished(_) => "job_unfinished",
+            Self::JobNotParked(_) => "job_not_parked",
             Self::Draining => "draining",
             Self::DiskLow(_) => "disk_low",
             Self::Log(_) => "log_unreadable",

@@ -26,6 +26,7 @@ mod payload;
 mod queries;
 mod readiness;
 mod reconcile;
+mod release;
 mod retention;
 mod seal;
 mod signals;

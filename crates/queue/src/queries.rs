@@ -47,6 +47,7 @@ impl Engine {
             running: counts.running,
             ready: counts.ready,
             parked: counts.parked,
+            parked_until: self.inner.store.next_not_before().await?,
             max_concurrent: self.inner.config.max_concurrent,
             stale_writes: self.inner.stale_writes.load(Ordering::Relaxed),
             failing_endpoints: self.failing_endpoints(),

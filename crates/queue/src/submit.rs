@@ -254,6 +254,7 @@ impl Engine {
             fence: Fence(0),
             worker: None,
             lost_runs: Vec::new(),
+            resume: None,
             state: State::Queued {
                 not_before: None,
                 reason: None,

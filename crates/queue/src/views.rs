@@ -109,6 +109,8 @@ pub struct Health {
     pub ready: u64,
     /// Jobs queued but not before a given time.
     pub parked: u64,
+    /// When the first of them may start.
+    pub parked_until: Option<Timestamp>,
     /// Slots.
     pub max_concurrent: u32,
     /// Writes refused since the start because their lease was not valid any more.

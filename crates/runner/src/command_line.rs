@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use agent_domain::{RunOptions, ToolRule};
+use agent_domain::{RunOptions, ToolRule, is_session_id};
 
 use crate::Project;
 
@@ -69,6 +69,12 @@ impl Line {
             self.word(rule.as_str());
         }
     }
+}
+
+/// The arguments by which a run goes on in a session.
+pub(crate) fn going_on(session_id: Option<&str>) -> Vec<OsString> {
+    let known = session_id.filter(|id| is_session_id(id));
+    known.map_or_else(Vec::new, |id| vec!["--resume".into(), id.into()])
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod record;
 mod run;
 mod runner;
 mod sandbox;
+mod sessions;
 mod socket;
 mod supervise;
 mod supervision;

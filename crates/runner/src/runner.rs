@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::process::{Child, Command};
 
 use crate::attempt::{Attempt, Found, STDERR};
-use crate::command_line::command_line;
+use crate::command_line::{command_line, going_on};
 use crate::environment::{paid_with, sandbox_claim, with_variables};
 use crate::limits::Limits;
 use crate::mask::Masker;
@@ -138,6 +138,8 @@ pub struct RunRequest {
     pub secrets: Vec<Secret>,
     /// Takes the place of whatever the server pays with.
     pub agent_key: Option<AgentKey>,
+    /// The session to go on in, in place of a new one; see [`Runner::has_session`].
+    pub resume: Option<String>,
 }
 
 /// What has become of a run since another server started it.
@@ -260,9 +262,11 @@ impl Runner {
         mcp_config: Option<&Path>,
     ) -> Spec<'a> {
         let secrets = self.config.secrets.iter().chain(&request.secrets);
+        let mut args = command_line(options, &request.project, mcp_config);
+        args.extend(going_on(request.resume.as_deref()));
         Spec {
             program: self.config.claude.clone().into(),
-            args: command_line(options, &request.project, mcp_config),
+            args,
             environment: self.environment(request, options),
             cwd: full(&request.cwd).into(),
             prompt: Cow::Borrowed(&request.prompt),

@@ -30,6 +30,7 @@ pub use self::inside::inside;
 pub use self::probe::try_sandbox;
 
 pub(crate) use self::gate::{Closed, Gate};
+pub(crate) use self::home::transcripts;
 pub(crate) use self::scratch::remove_all;
 pub(crate) use self::wall::{WallSpec, raise};
 

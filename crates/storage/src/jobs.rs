@@ -12,7 +12,7 @@ use crate::{
     clients, ledger, lists, once, options, outbox, seals, sql,
 };
 
-/// Values 1 to 32 are those of [`rows::changing`], the rest those of [`rows::fixed`]. A ready job
+/// Values 1 to 33 are those of [`rows::changing`], the rest those of [`rows::fixed`]. A ready job
 /// gets the last place in the line: one more than any ready job has.
 pub(crate) const INSERT: &str = "
     INSERT INTO jobs (
@@ -20,7 +20,7 @@ pub(crate) const INSERT: &str = "
         cancel_requested_at, ended_at, error, base_commit, head_commit, saved_ref, worktree_path,
         exit_code, pr_number, pr_url, files_changed, session_id, model, cli_version, num_turns,
         spent_nanos, started_at, updated_at, worker, lost_runs, allotted_nanos,
-        phase_detail, denied, id, client_id, branch, title, os_feature_id, callback_url, wanted_model, permission_mode,
+        phase_detail, denied, resume, id, client_id, branch, title, os_feature_id, callback_url, wanted_model, permission_mode,
         timeout_us, idle_timeout_us, own_agent_key, own_git_token, retry_of, created_at)
     VALUES (?1, ?2, ?3, ?4,
         CASE WHEN ?5 THEN
@@ -29,9 +29,9 @@ pub(crate) const INSERT: &str = "
         END,
         ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24,
         ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41, ?42,
-        ?43, ?44, ?45, ?46)";
+        ?43, ?44, ?45, ?46, ?47)";
 
-/// Values 1 to 32 are those of [`rows::changing`]; the 25th is what is booked with the change, and is
+/// Values 1 to 33 are those of [`rows::changing`]; the 25th is what is booked with the change, and is
 /// added. A job that was ready already keeps its place;
 /// one whose run was lost has had its turn and gets the first.
 pub(crate) const UPDATE: &str = "
@@ -52,8 +52,8 @@ pub(crate) const UPDATE: &str = "
         session_id = ?21, model = ?22, cli_version = ?23, num_turns = ?24,
         spent_nanos = CASE WHEN ?25 IS NULL THEN spent_nanos ELSE coalesce(spent_nanos, 0) + ?25 END,
         started_at = ?26, updated_at = ?27, worker = ?28, lost_runs = ?29,
-        allotted_nanos = ?30, phase_detail = ?31, denied = ?32, seals = seals + ?33
-    WHERE seq = ?34 AND version = ?35";
+        allotted_nanos = ?30, phase_detail = ?31, denied = ?32, resume = ?33, seals = seals + ?34
+    WHERE seq = ?35 AND version = ?36";
 
 /// What [`Stored`] holds.
 pub(crate) const STORED: &str = "SELECT seq, version, bucket FROM jobs WHERE id = ?1";

@@ -21,6 +21,7 @@ mod plans;
 mod pool;
 mod records;
 mod reserve;
+mod resume;
 mod retention;
 mod rows;
 mod seals;

@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0012_options.sql"),
     include_str!("../../../migrations/sqlite/0013_ledger.sql"),
     include_str!("../../../migrations/sqlite/0014_denied.sql"),
+    include_str!("../../../migrations/sqlite/0015_resume.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

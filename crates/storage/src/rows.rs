@@ -16,6 +16,7 @@ use rusqlite::Row;
 use rusqlite::types::{FromSql, ToSqlOutput, Value, ValueRef};
 
 use crate::json_lists::{denied, denied_cell, lost_runs, lost_runs_cell};
+use crate::resume::{resume, resume_cell};
 use crate::{JobSummary, JobWithClient, StoreError};
 
 /// One value to be bound.
@@ -49,7 +50,7 @@ macro_rules! job_columns {
             ", j.branch, j.title, j.os_feature_id, j.callback_url, \
              j.wanted_model, j.permission_mode, j.timeout_us, j.idle_timeout_us, o.options, \
              j.own_agent_key, j.own_git_token, j.retry_of, \
-             j.version, j.attempt, j.fence, j.worker, j.lost_runs, \
+             j.version, j.attempt, j.fence, j.worker, j.lost_runs, j.resume, \
              j.status, j.not_before, j.reason, j.phase, j.lease_until, j.cancel_requested_at, \
              j.ended_at, j.error, \
              j.base_commit, j.head_commit, j.saved_ref, j.worktree_path, j.exit_code, \
@@ -221,6 +222,7 @@ pub(crate) fn job(columns: &mut Columns<'_, '_>) -> Result<Job, StoreError> {
         fence: Fence(columns.whole()?),
         worker: columns.take::<Option<Arc<str>>>()?.map(WorkerId),
         lost_runs: lost_runs(columns)?,
+        resume: resume(columns)?,
         state: state(columns)?,
         facts: facts(columns)?,
         created_at: columns.time()?,
@@ -300,7 +302,7 @@ fn facts(columns: &mut Columns<'_, '_>) -> Result<Facts, StoreError> {
 }
 
 /// How many values [`changing`] gives.
-pub(crate) const CHANGING: usize = 32;
+pub(crate) const CHANGING: usize = 33;
 /// Which of them is what the change books; it gives none.
 pub(crate) const BOOKED: usize = 24;
 
@@ -343,6 +345,7 @@ pub(crate) fn changing(job: &Job) -> Result<[Cell<'_>; CHANGING], StoreError> {
         whole_option(facts.allotted.map(Usd::nanos))?,
         option(facts.phase_detail.as_deref(), text),
         denied_cell(&facts.denied)?,
+        resume_cell(job.resume.as_ref())?,
     ])
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use agent_domain::{
-    Assignment, Directive, Ending, Facts, Lease, Phase, Report, RunEnd, RunSummary, judge,
+    Assignment, Directive, Ending, Facts, Lease, Phase, Report, Resume, RunEnd, RunSummary, judge,
     unkillable,
 };
 use agent_forge::Forge;
@@ -46,6 +46,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) phase: Phase,
     /// Everything known so far.
     pub(crate) facts: Facts,
+    /// The session in which it goes on; none once it is begun anew.
+    pub(crate) resume: Option<Resume>,
     hold: &'a Hold,
     ours_until: watch::Receiver<Instant>,
 }
@@ -72,6 +74,7 @@ pub(crate) async fn execute(parts: &WorkerParts, assignment: Assignment, hold: &
         directive,
         phase,
         facts,
+        resume: assignment.resume.clone(),
         hold,
         ours_until,
     };
@@ -166,7 +169,9 @@ impl Attempt<'_> {
                 return Err(self.later(error).await);
             }
             self.learn(&end.summary, end.exit_code);
-            judge(&end)?;
+            if let Err(ending) = judge(&end) {
+                return Err(self.unless_it_goes_on(&end, ending).into());
+            }
             self.unless_cancelled()?;
         }
         self.deliver().await
@@ -180,7 +185,7 @@ impl Attempt<'_> {
                 found => return self.see_to_its_end(found).await,
             }
         }
-        let request = match self.prepare().await {
+        let request = match self.make_ready().await {
             Ok(request) => request,
             Err(halt) => return Err(self.later_if_full(halt).await),
         };

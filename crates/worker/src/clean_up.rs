@@ -21,6 +21,9 @@ impl Attempt<'_> {
             }
             return;
         }
+        if self.comes_back(ending) {
+            return;
+        }
         if *ending != Ending::Completed && !self.keep_work(ending).await {
             return;
         }

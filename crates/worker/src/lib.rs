@@ -15,6 +15,7 @@ mod lease;
 mod orphans;
 mod patience;
 mod prepare;
+mod resume;
 mod room;
 mod settle;
 mod slots;

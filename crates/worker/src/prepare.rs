@@ -6,8 +6,8 @@ use agent_domain::{
     Assignment, CREDENTIALS_LOST, CommitId, Ending, Lease, Phase, Reason, unkillable,
 };
 use agent_forge::ForgeError;
-use agent_git::{GitError, Layout, Reach, Workspace};
-use agent_runner::{CLAUDE_MD_MAX, Conventions, Ground, Project, RunRequest};
+use agent_git::{GitError, Layout, Workspace};
+use agent_runner::{CLAUDE_MD_MAX, Conventions, Project, RunRequest};
 
 use crate::attempt::{Attempt, Halt};
 use crate::clean_up::Unsaved;
@@ -81,14 +81,9 @@ impl Attempt<'_> {
         self.facts.base_commit = Some(base.clone());
         self.facts.worktree_path = Some(cwd.clone());
         self.progress(Phase::Preparing).await?;
-        let layout = if self.parts.runner.is_walled() {
-            Layout::Owned
-        } else {
-            Layout::Linked
-        };
+        let layout = self.layout();
         let made = self.make_workspace(&base, layout).await;
         let workspace = made.map_err(|error| git_failed(&error))?;
-        let Reach { writable, readable } = workspace.reach(layout);
         let project = self.project(&base).await?;
         self.unless_cancelled()?;
         // Recorded before the agent is started: from here on a restarted server looks for it.
@@ -98,18 +93,7 @@ impl Attempt<'_> {
             "Workspace ready on branch {} at {base}",
             assignment.branch
         ));
-        Ok(RunRequest {
-            job,
-            attempt: assignment.lease.attempt,
-            prompt: assignment.prompt.clone(),
-            cwd,
-            options: assignment.options.clone(),
-            project,
-            log: assignment.log.clone(),
-            ground: Ground { writable, readable },
-            secrets: assignment.secrets.all(),
-            agent_key: assignment.secrets.agent.clone(),
-        })
+        Ok(self.request(&cwd, project, workspace.reach(layout)))
     }
 
     /// Makes the workspace. A branch in its way may be that of a job that has ended and could not
@@ -142,7 +126,7 @@ impl Attempt<'_> {
 
     /// What of the repository's own set-up for the CLI counts: all of it, or its conventions,
     /// read from the commit itself.
-    async fn project(&self, base: &CommitId) -> Result<Project, Halt> {
+    pub(crate) async fn project(&self, base: &CommitId) -> Result<Project, Halt> {
         let Assignment { repo, trusted, .. } = self.assignment;
         if *trusted {
             return Ok(Project::Trusted);
@@ -165,7 +149,7 @@ impl Attempt<'_> {
     }
 
     /// Makes sure that no earlier attempt of the job is still at work on this machine.
-    async fn end_earlier(&self) -> Result<(), Halt> {
+    pub(crate) async fn end_earlier(&self) -> Result<(), Halt> {
         let Lease { job, attempt, .. } = self.assignment.lease;
         for earlier in 1..attempt {
             let runner = &self.parts.runner;
@@ -201,7 +185,7 @@ impl Attempt<'_> {
     }
 
     /// An agent is not started, and nothing fetched, on the server's keys in place of the job's.
-    fn has_its_keys(&self) -> Result<(), Halt> {
+    pub(crate) fn has_its_keys(&self) -> Result<(), Halt> {
         let Assignment {
             brought, secrets, ..
         } = self.assignment;

@@ -28,6 +28,8 @@ pub struct WorkerConfig {
     pub id: WorkerId,
     /// Attempts under way at the same time.
     pub slots: usize,
+    /// Whether a job waits for the end of a usage limit and goes on then; else it fails.
+    pub parks: bool,
 }
 
 /// What a worker is made of.

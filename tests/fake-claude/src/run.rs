@@ -76,6 +76,13 @@ pub(crate) fn run(args: Args) -> ExitCode {
         Ok(session) => session,
         Err(refused) => return refuse_session(&args, &refused, &mut ids),
     };
+    let earlier = (session.resumed && !script::is_in(&input.prompt))
+        .then(|| session.scripted_prompt())
+        .flatten();
+    let script = match earlier.map_or(Ok(script), |prompt| script::select(&prompt)) {
+        Ok(script) => script,
+        Err(message) => return bad_script(&message),
+    };
     let model = model(&args);
     let state = State::new(args.output, args.verbose, ids, session, model);
     let mut run = Run {

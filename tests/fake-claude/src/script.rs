@@ -30,6 +30,11 @@ pub(crate) fn select(prompt: &str) -> Result<Vec<Step>, String> {
     }
 }
 
+/// Whether a prompt brings a script of its own.
+pub(crate) fn is_in(prompt: &str) -> bool {
+    in_prompt(prompt).is_some()
+}
+
 fn in_prompt(prompt: &str) -> Option<String> {
     let mut lines = prompt.lines();
     lines.find(|line| line.trim() == FENCE)?;

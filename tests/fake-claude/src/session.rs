@@ -93,6 +93,18 @@ impl Session {
         }
     }
 
+    /// The last prompt of an earlier run that brought a script: what the session is about.
+    pub(crate) fn scripted_prompt(&self) -> Option<String> {
+        let text = fs::read_to_string(self.file.as_ref()?).ok()?;
+        let prompts = text.lines().rev().filter_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            let is_prompt = line["type"] == "user";
+            Some(line["content"].as_str().filter(|_| is_prompt)?.to_owned())
+        });
+        let mut scripted = prompts.filter(|prompt| crate::script::is_in(prompt));
+        scripted.next()
+    }
+
     /// Remembers what the session has cost in all.
     pub(crate) fn note_cost(&self, total: f64, answers: u64) {
         self.note(&json!({"type": "fake-cost", "totalCostUsd": total, "answers": answers}));

@@ -18,6 +18,7 @@ mod limits;
 mod once;
 mod options;
 mod own_keys;
+mod parking;
 mod recovery;
 mod sandbox;
 mod secrets;

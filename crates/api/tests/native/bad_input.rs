@@ -87,6 +87,14 @@ const PATHS: &[Row<'_>] = &[
         "job_not_found",
         None,
     ),
+    (
+        "POST",
+        "/jobs/{none}/release",
+        b"",
+        404,
+        "job_not_found",
+        None,
+    ),
     ("GET", "/clients/{none}", b"", 404, "client_not_found", None),
     (
         "GET",
@@ -629,6 +637,8 @@ const JOBS: &[Row<'_>] = &[
     ("POST", "/jobs/{ended}/cancel", b"", 400, "job_ended", None),
     ("POST", "/jobs/{job}/cancel", br#"{"wait":false}"#, 400, "unknown_field", Some("wait")),
     ("POST", "/jobs/{job}/retry", b"", 409, "job_unfinished", None),
+    ("POST", "/jobs/{job}/release", b"", 409, "job_not_parked", None),
+    ("POST", "/jobs/{ended}/release", b"", 409, "job_not_parked", None),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

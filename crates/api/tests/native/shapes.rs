@@ -386,7 +386,10 @@ async fn the_queue_shows_what_runs_what_waits_and_what_is_parked() {
     );
     let health = json!({
         "status": "ok",
-        "queue": {"running": 1, "queued": 2, "parked": 1, "maxConcurrent": 2, "staleWrites": 0},
+        "queue": {
+            "running": 1, "queued": 2, "parked": 1, "parkedUntil": "2025-01-07T18:00:00.000Z",
+            "maxConcurrent": 2, "staleWrites": 0,
+        },
         "callbacks": {"failingEndpoints": 0},
         "claude": {"authenticated": false, "version": null, "checkedAt": null},
     });
@@ -400,6 +403,40 @@ async fn the_queue_shows_what_runs_what_waits_and_what_is_parked() {
     for member in ["freeBytes", "minFreeBytes"] {
         assert!(disk[0][member].is_u64(), "{disk}");
     }
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_job_is_released_once_and_only_while_it_is_parked() {
+    let stage = Stage::new().await;
+    let id = stage.job("a").await;
+    let path = format!("/jobs/{id}/release");
+    let refused = stage.send("POST", &path, "").await;
+    let code = &refused.json()["code"];
+    assert_eq!((refused.status, code), (409, &json!("job_not_parked")));
+    let assignment = stage.claim().await;
+    let ending = Ending::Parked {
+        until: "2025-01-07T18:00:00Z".parse().unwrap(),
+        reason: Reason::UsageLimit,
+    };
+    let session = "11111111-1111-4111-8111-111111111111";
+    let facts = Facts {
+        session_id: Some(session.into()),
+        ..Facts::default()
+    };
+    stage.finish(&assignment, ending, facts).await;
+    let released = stage.send("POST", &path, "").await;
+    let expected = json!({"id": id, "status": "queued"});
+    assert_eq!((released.status, released.json()), (200, expected));
+    let job = stage.get(&format!("/jobs/{id}")).await;
+    assert_eq!(
+        (&job["notBefore"], &job["reason"]),
+        (&Value::Null, &json!("usage_limit"))
+    );
+    let again = stage.claim().await;
+    let resume = again.resume.unwrap();
+    assert_eq!(resume.session_id, session);
+    assert_eq!(stage.send("POST", &path, "").await.status, 409, "it runs");
     stage.close().await;
 }
 

@@ -96,6 +96,16 @@ pub struct Cancelled {
     pub cancel_requested_at: Option<String>,
 }
 
+/// Answer to `POST /jobs/:id/release`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Released {
+    /// The job.
+    pub id: String,
+    /// Always `queued`: it starts as soon as there is a slot.
+    pub status: String,
+}
+
 /// A job in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -56,7 +56,7 @@ pub struct Check {
 }
 
 /// The queue in numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueHealth {
     /// Jobs running.
@@ -65,6 +65,9 @@ pub struct QueueHealth {
     pub queued: u64,
     /// Jobs waiting for a given time.
     pub parked: u64,
+    /// When the first of them may start.
+    #[serde(default)]
+    pub parked_until: Option<String>,
     /// Slots.
     pub max_concurrent: u32,
     /// Writes refused since the start because their lease was not valid any more.

@@ -133,6 +133,17 @@ impl Environment<'_> {
             .filter(|home| home.components().count() > 1)
     }
 
+    /// Where the CLI keeps all that is its own.
+    fn claude_folder(&self) -> PathBuf {
+        self.path("CLAUDE_CONFIG_DIR")
+            .unwrap_or_else(|| self.home().join(".claude"))
+    }
+
+    /// Whether that is a real directory.
+    fn has_claude_folder(&self) -> bool {
+        self.real_home().is_some() || self.path("CLAUDE_CONFIG_DIR").is_some()
+    }
+
     /// Where the home is inside.
     pub(super) fn home(&self) -> PathBuf {
         self.real_home().unwrap_or_else(|| NO_HOME.into())
@@ -190,15 +201,10 @@ pub(super) fn furnish(
             .concat();
         fs::write(scratch.path("home/.gitconfig"), text)?;
     }
-    let (folder, state) = match environment.path("CLAUDE_CONFIG_DIR") {
-        Some(folder) => (
-            folder.clone(),
-            (folder.join(".claude.json"), "claude/.claude.json"),
-        ),
-        None => (
-            home.join(".claude"),
-            (home.join(".claude.json"), "home/.claude.json"),
-        ),
+    let folder = environment.claude_folder();
+    let state = match environment.path("CLAUDE_CONFIG_DIR") {
+        Some(folder) => (folder.join(".claude.json"), "claude/.claude.json"),
+        None => (home.join(".claude.json"), "home/.claude.json"),
     };
     if let Some(known) = fs::read(state.0)
         .ok()
@@ -207,7 +213,7 @@ pub(super) fn furnish(
         fs::write(scratch.path(state.1), known)?;
     }
     arguments.bind(&scratch.path("claude"), &folder);
-    if real.is_none() && environment.path("CLAUDE_CONFIG_DIR").is_none() {
+    if !environment.has_claude_folder() {
         return Ok(());
     }
     for name in SETTINGS {
@@ -220,7 +226,7 @@ pub(super) fn furnish(
     if login.exists() && !environment.has_login() {
         arguments.bind(&login, &login);
     }
-    let transcripts = cwd.map(|cwd| folder.join("projects").join(project_name(cwd)));
+    let transcripts = cwd.and_then(|cwd| transcripts(environment.0, cwd));
     // Where the real one cannot be written to, the transcript goes with the scratch.
     if let Some(transcripts) = transcripts
         && fs::create_dir_all(&transcripts).is_ok()
@@ -228,6 +234,15 @@ pub(super) fn furnish(
         arguments.bind(&transcripts, &transcripts);
     }
     Ok(())
+}
+
+/// Where the CLI keeps the transcripts of what it does in `cwd`; `None` where it does not outlive a
+/// run.
+pub(crate) fn transcripts(environment: &[(OsString, OsString)], cwd: &Path) -> Option<PathBuf> {
+    let environment = Environment(environment);
+    let folder = environment.claude_folder().join("projects");
+    let is_kept = environment.has_claude_folder();
+    is_kept.then(|| folder.join(project_name(cwd)))
 }
 
 /// The CLI's name for a directory among its projects.

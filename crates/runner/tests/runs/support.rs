@@ -112,6 +112,7 @@ impl Place {
             ground: Ground::default(),
             secrets: Vec::new(),
             agent_key: None,
+            resume: None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use agent_domain::{
     Client, ClientId, DeniedCall, Ending, Event, Facts, Fence, Job, LostRun, Phase, PullRequest,
-    Reason, State, Status, Usd, WorkerId,
+    Reason, Resume, State, Status, Usd, WorkerId,
 };
 use agent_storage::{Change, NewJob, StoreError};
 
@@ -57,6 +57,10 @@ fn full(client: &Client) -> Job {
             .into(),
         phase_detail: Some("waiting".into()),
     };
+    full.resume = Some(Resume {
+        session_id: "11111111-1111-4111-8111-111111111111".into(),
+        retries: 3,
+    });
     full.started_at = Some(at(16));
     full.updated_at = at(17);
     full

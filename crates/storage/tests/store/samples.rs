@@ -48,6 +48,7 @@ pub(crate) fn job(number: u64, client: &Client) -> Job {
         fence: Fence(0),
         worker: None,
         lost_runs: Vec::new(),
+        resume: None,
         state: State::Queued {
             not_before: None,
             reason: None,

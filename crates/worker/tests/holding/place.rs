@@ -125,6 +125,7 @@ impl Place {
             config: WorkerConfig {
                 id: WorkerId("test".into()),
                 slots,
+                parks: true,
             },
             coordinator: Arc::<Played>::clone(&self.coordinator),
             git: self.git.clone(),
@@ -156,6 +157,7 @@ impl Place {
             brought: SecretKinds::default(),
             secrets: JobSecrets::default(),
             facts: Facts::default(),
+            resume: None,
             resume_from: None,
             log: self.path(&format!("logs/{job}/{attempt}.log")),
         }

@@ -43,6 +43,7 @@ async fn run_alone(place: &Place, number: u8) {
         ground: Ground::default(),
         secrets: Vec::new(),
         agent_key: None,
+        resume: None,
     };
     drop(place.runner.start(request).await.unwrap());
     let exit = place.attempt_dir(number, 1).join("exit.json");

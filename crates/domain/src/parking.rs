@@ -1,0 +1,46 @@
+//! Jobs that wait for a time: what is remembered of them meanwhile.
+
+use crate::transition::{Effect, Refused, Transition, step};
+use crate::{Facts, Job, Reason, Resume, State, Timestamp, iso_millis};
+
+/// The attempt ends, and the job waits.
+pub(crate) fn parked(
+    job: &Job,
+    until: Timestamp,
+    reason: Reason,
+    facts: &Facts,
+    now: Timestamp,
+) -> Transition {
+    let state = State::Queued {
+        not_before: Some(until),
+        reason: Some(reason),
+    };
+    let effects = vec![Effect::Ready, Effect::DirectiveChanged];
+    let mut next = step(job, state, now, "parked", effects);
+    // What found no room was not begun: it says nothing about why runs are lost, and goes on where it
+    // was to go on.
+    if reason != Reason::DiskFull {
+        next.job.lost_runs = Vec::new();
+        let session = facts.session_id.as_ref().or(job.facts.session_id.as_ref());
+        next.job.resume = session.and_then(|id| Resume::parked(id, job.resume.as_ref(), reason));
+    }
+    next.detail = Some(format!("{reason} until {}", iso_millis(until)));
+    next
+}
+
+/// The job waits no longer.
+pub(crate) fn unparked(job: &Job, now: Timestamp) -> Result<Transition, Refused> {
+    let State::Queued {
+        not_before: Some(_),
+        reason,
+    } = job.state
+    else {
+        return Err(Refused::Unfit(job.state.status()));
+    };
+    let state = State::Queued {
+        not_before: None,
+        reason,
+    };
+    let effects = vec![Effect::Ready, Effect::DirectiveChanged];
+    Ok(step(job, state, now, "unparked", effects))
+}

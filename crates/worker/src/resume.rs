@@ -1,0 +1,162 @@
+//! A job that a limit or a failure of the model's API has stopped: it waits at no cost, and goes on in
+//! the same session and the same workspace.
+
+use std::path::Path;
+
+use agent_domain::{
+    Ending, Policy, Reason, RunEnd, after_limit, is_session_id, iso_millis, jittered, policy,
+};
+use agent_git::{Layout, Reach, Workspace};
+use agent_runner::{Ground, RunRequest};
+
+use crate::attempt::{Attempt, Halt};
+use crate::prepare::forge_failed;
+
+/// What the agent is told; the session knows the rest.
+const GO_ON: &str = "Your last turn was broken off because the model could not be reached for a while: a usage limit or an outage. \
+     Nothing in the workspace has changed since. Go on with the task where you left off.";
+
+impl Attempt<'_> {
+    /// Makes the workspace, or goes on in the one that waits.
+    pub(crate) async fn make_ready(&mut self) -> Result<RunRequest, Halt> {
+        let Some(resume) = self.resume.clone() else {
+            return self.prepare().await;
+        };
+        self.unless_cancelled()?;
+        self.has_its_keys()?;
+        self.end_earlier().await?;
+        match self.what_is_missing(&resume.session_id) {
+            Ok(workspace) => self.go_on(&workspace, resume.session_id).await,
+            Err(missing) => {
+                self.journal.say(&format!(
+                    "Session {} cannot go on, so the job is begun anew: {missing}",
+                    resume.session_id
+                ));
+                self.resume = None;
+                self.facts.session_id = None;
+                self.prepare().await
+            }
+        }
+    }
+
+    /// The workspace that waits for its session; else why it cannot go on.
+    fn what_is_missing(&self, session_id: &str) -> Result<Workspace, &'static str> {
+        let workspace = self.workspace().filter(Workspace::is_there);
+        let workspace = workspace.ok_or("its workspace is gone")?;
+        if workspace.layout() != self.layout() {
+            return Err("its workspace was made for another level of sandbox");
+        }
+        if !self.parts.runner.has_session(workspace.path(), session_id) {
+            return Err("the CLI has no transcript of it any more");
+        }
+        Ok(workspace)
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        if self.parts.runner.is_walled() {
+            Layout::Owned
+        } else {
+            Layout::Linked
+        }
+    }
+
+    async fn go_on(
+        &mut self,
+        workspace: &Workspace,
+        session_id: String,
+    ) -> Result<RunRequest, Halt> {
+        let ready = self.forge().ready().await;
+        ready.map_err(|error| forge_failed(&error))?;
+        let project = self.project(workspace.base()).await?;
+        let reach = workspace.reach(self.layout());
+        self.facts.worktree_path = Some(workspace.path().to_owned());
+        self.unless_cancelled()?;
+        self.progress(agent_domain::Phase::Agent).await?;
+        self.ours().await;
+        self.journal
+            .say(&format!("Going on in session {session_id}"));
+        let request = self.request(workspace.path(), project, reach);
+        Ok(RunRequest {
+            prompt: GO_ON.into(),
+            resume: Some(session_id),
+            ..request
+        })
+    }
+
+    /// What is to be run in a workspace that is ready.
+    pub(crate) fn request(
+        &self,
+        cwd: &Path,
+        project: agent_runner::Project,
+        reach: Reach,
+    ) -> RunRequest {
+        let assignment = self.assignment;
+        let Reach { writable, readable } = reach;
+        RunRequest {
+            job: assignment.lease.job,
+            attempt: assignment.lease.attempt,
+            prompt: assignment.prompt.clone(),
+            cwd: cwd.to_owned(),
+            options: assignment.options.clone(),
+            project,
+            log: assignment.log.clone(),
+            ground: Ground { writable, readable },
+            secrets: assignment.secrets.all(),
+            agent_key: assignment.secrets.agent.clone(),
+            resume: None,
+        }
+    }
+
+    /// Turns an end that passes by itself into a wait, where there is a session to go on in.
+    pub(crate) fn unless_it_goes_on(&self, end: &RunEnd, ending: Ending) -> Ending {
+        let session = self.facts.session_id.as_deref();
+        if !session.is_some_and(is_session_id) || self.is_cancelled() {
+            return ending;
+        }
+        let (ids, now) = (self.parts.ids.as_ref(), self.parts.clock.now());
+        let (until, reason) = match policy(end, &ending) {
+            Policy::Park if self.parts.config.parks => {
+                let resets_at = end.summary.limit_resets_at;
+                (after_limit(resets_at, now, ids), Reason::UsageLimit)
+            }
+            Policy::Retry(backoff) => {
+                let made = self.resume.as_ref().map_or(0, |resume| resume.retries);
+                let made = usize::try_from(made).unwrap_or(usize::MAX);
+                let Some(wait) = backoff.wait_after(made.saturating_add(1)) else {
+                    return ending;
+                };
+                let until = now.checked_add(jittered(wait, ids)).unwrap_or(now);
+                (until, Reason::Api)
+            }
+            Policy::Park | Policy::Final | Policy::StopCredential => return ending,
+        };
+        self.journal.say(&format!(
+            "{}: the job waits until {} and then goes on in its session",
+            said(&ending),
+            iso_millis(until)
+        ));
+        Ending::Parked { until, reason }
+    }
+
+    /// Whether the job goes on in its workspace later, so that all stays as it is.
+    pub(crate) fn comes_back(&self, ending: &Ending) -> bool {
+        match ending {
+            // Nothing was begun, but perhaps before.
+            Ending::Parked {
+                reason: Reason::DiskFull,
+                ..
+            } => self.resume.is_some(),
+            Ending::Parked { .. } => true,
+            Ending::Completed | Ending::Failed { .. } | Ending::Cancelled | Ending::Lost { .. } => {
+                false
+            }
+        }
+    }
+}
+
+fn said(ending: &Ending) -> &str {
+    match ending {
+        Ending::Failed { error, .. } => error,
+        Ending::Completed | Ending::Cancelled | Ending::Parked { .. } | Ending::Lost { .. } => "",
+    }
+}
