@@ -80,6 +80,8 @@ pub(crate) enum ClientsCommand {
         #[arg(long)]
         trusted: bool,
         #[command(flatten)]
+        share: Share,
+        #[command(flatten)]
         run: Box<Run>,
     },
     /// List all clients
@@ -94,7 +96,7 @@ pub(crate) enum ClientsCommand {
         /// Id, or org/repo
         client: String,
         /// New name
-        #[arg(long, required_unless_present_any = ["default_branch", "trusted", "untrusted", "Run", "unset"])]
+        #[arg(long, required_unless_present_any = ["default_branch", "trusted", "untrusted", "Share", "Run", "unset"])]
         name: Option<String>,
         /// New default branch
         #[arg(long)]
@@ -106,8 +108,10 @@ pub(crate) enum ClientsCommand {
         #[arg(long)]
         untrusted: bool,
         #[command(flatten)]
+        share: Share,
+        #[command(flatten)]
         run: Box<Run>,
-        /// Leave these options to the server again
+        /// Leave these options to the server again; max-concurrent: no limit
         #[arg(long, value_delimiter = ',')]
         unset: Vec<RunOption>,
     },
@@ -166,6 +170,14 @@ pub(crate) enum JobsCommand {
     Release {
         /// Id of the job
         job: String,
+    },
+    /// Change a job that waits
+    Update {
+        /// Id of the job
+        job: String,
+        /// How urgent it is, from -100 to 100
+        #[arg(long, allow_negative_numbers = true)]
+        priority: i64,
     },
     /// Submit an ended job once more
     Retry {
@@ -251,6 +263,9 @@ pub(crate) struct Submit {
     pub(crate) callback_url: Option<String>,
     #[command(flatten)]
     pub(crate) run: Run,
+    /// How urgent it is, from -100 to 100 [default: its client's]
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) priority: Option<i64>,
     #[command(flatten)]
     pub(crate) keys: Keys,
     /// Name for this submission: repeated under the same name it is done once [default: random]
@@ -259,6 +274,17 @@ pub(crate) struct Submit {
     /// Wait until the job has ended; the exit code tells how
     #[arg(long)]
     pub(crate) wait: bool,
+}
+
+/// What a client's jobs get of the server.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub(crate) struct Share {
+    /// How urgent its jobs are unless they say otherwise, from -100 to 100
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) priority: Option<i64>,
+    /// How many of its jobs may run at once
+    #[arg(long)]
+    pub(crate) max_concurrent: Option<u32>,
 }
 
 /// Files with keys of a job's own, which the server keeps in memory only: a command line can be
@@ -332,13 +358,15 @@ mod tests {
             ["--model", "m"],
             ["--permission-mode", "plan"],
             ["--timeout", "1"],
+            ["--priority", "-5"],
+            ["--max-concurrent", "1"],
             ["--idle-timeout", "1"],
             ["--fallback-model", "m"],
             ["--max-turns", "1"],
             ["--env", "CI=1"],
             [
                 "--unset",
-                "model,permission-mode,timeout,idle-timeout,env,agents",
+                "model,permission-mode,timeout,idle-timeout,env,agents,max-concurrent",
             ],
         ] {
             assert!(parse(&change), "{change:?}");

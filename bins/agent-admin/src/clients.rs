@@ -21,6 +21,7 @@ pub(crate) fn run(
             default_branch,
             os_client_id,
             trusted,
+            share,
             run,
         } => {
             let (org, repo) = split(&repository)?;
@@ -32,6 +33,8 @@ pub(crate) fn run(
                 github_repo: repo,
                 default_branch,
                 trusted: trusted.then_some(true),
+                priority: share.priority,
+                max_concurrent: share.max_concurrent,
                 ..CreateClient::default()
             };
             add(client, screen, &new.with_options(options::read(*run)?))
@@ -47,6 +50,7 @@ pub(crate) fn run(
             default_branch,
             trusted,
             untrusted,
+            share,
             run,
             unset,
         } => {
@@ -54,7 +58,7 @@ pub(crate) fn run(
                 name: name.into(),
                 default_branch: default_branch.into(),
                 trusted: (trusted || untrusted).then_some(trusted).into(),
-                ..options::change(*run, &unset)?
+                ..options::change(*run, share, &unset)?
             };
             update(client, screen, which, &change)
         }
@@ -145,6 +149,8 @@ fn show(screen: &mut Screen, details: &ClientDetails) -> Result<Exit, Failure> {
         ];
         rows.extend(options::rows(&details.options));
         rows.extend([
+            ("priority", Some(details.priority.to_string())),
+            ("at once", Some(at_once(details.max_concurrent))),
             ("trusted", Some(yes(details.trusted))),
             ("cloned", Some(yes(details.repo_exists))),
             ("active jobs", Some(details.active_jobs.to_string())),
@@ -190,6 +196,13 @@ fn remove(
         screen.line(&format!("removed {id}; {repo}"))?;
     }
     Ok(Exit::Done)
+}
+
+fn at_once(limit: Option<u32>) -> String {
+    limit.map_or_else(
+        || "as many as there are slots".into(),
+        |most| format!("at most {most}"),
+    )
 }
 
 fn yes(value: bool) -> String {

@@ -1,6 +1,6 @@
 //! `agent-admin jobs`, but for submitting, waiting and logs.
 
-use agent_client::wire::{JobDetails, JobList, PermissionDenial, RetryJob, RunOptions};
+use agent_client::wire::{JobDetails, JobList, PermissionDenial, RetryJob, RunOptions, UpdateJob};
 use agent_client::{Client, JobQuery};
 use agent_runner::ClaudeTranscript;
 
@@ -44,6 +44,9 @@ pub(crate) fn run(
                 screen.line(&format!("job {} waits no longer", released.id))?;
             }
             Ok(Exit::Done)
+        }
+        JobsCommand::Update { job, priority } => {
+            show(screen, client.update_job(&job, &UpdateJob { priority })?)
         }
         JobsCommand::Retry {
             job,
@@ -118,6 +121,7 @@ fn show(screen: &mut Screen, job: JobDetails) -> Result<Exit, Failure> {
         ("repository", Some(repository)),
         ("branch", Some(job.branch_name)),
         ("title", job.title),
+        ("priority", Some(job.priority.to_string())),
         ("attempt", Some(job.attempt.to_string())),
         ("created", Some(job.created_at)),
         ("not before", job.not_before),

@@ -6,6 +6,7 @@ use agent_client::wire::{JsonObject, Patch, RunOptions, UpdateClient};
 use clap::{Args as ClapArgs, ValueEnum};
 use serde_json::Value;
 
+use crate::args::Share;
 use crate::failure::Failure;
 use crate::submit::read_file;
 
@@ -51,7 +52,7 @@ pub(crate) struct Run {
     pub(crate) env: Vec<(String, String)>,
 }
 
-/// One of [`Run`], by the name of its option.
+/// One of [`Run`] or [`Share`](crate::args::Share), by the name of its option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RunOption {
     Model,
@@ -66,6 +67,7 @@ pub(crate) enum RunOption {
     Agents,
     McpServers,
     Env,
+    MaxConcurrent,
 }
 
 /// What is asked for, with the files it is in.
@@ -89,7 +91,7 @@ pub(crate) fn read(run: Run) -> Result<RunOptions, Failure> {
 }
 
 /// The change of a client that sets what is asked for and clears what is to be left to the server.
-pub(crate) fn change(run: Run, unset: &[RunOption]) -> Result<UpdateClient, Failure> {
+pub(crate) fn change(run: Run, share: Share, unset: &[RunOption]) -> Result<UpdateClient, Failure> {
     use RunOption as O;
     let set = read(run)?;
     Ok(UpdateClient {
@@ -105,6 +107,8 @@ pub(crate) fn change(run: Run, unset: &[RunOption]) -> Result<UpdateClient, Fail
         agents: patch(set.agents, O::Agents, unset)?,
         mcp_servers: patch(set.mcp_servers, O::McpServers, unset)?,
         env: patch(set.env, O::Env, unset)?,
+        priority: share.priority.into(),
+        max_concurrent: patch(share.max_concurrent, O::MaxConcurrent, unset)?,
         ..UpdateClient::default()
     })
 }

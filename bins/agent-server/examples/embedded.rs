@@ -53,6 +53,7 @@ async fn run_one_job() -> anyhow::Result<()> {
         .submit(Submission {
             target,
             spec,
+            priority: None,
             secrets: JobSecrets::default(),
         })
         .await?;

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::web::{Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
-use agent_client::wire::{CreateJob, JobList, RetryJob};
+use agent_client::wire::{CreateJob, JobDetails, JobList, RetryJob, UpdateJob};
 use agent_domain::{Answer, JobId};
 use agent_queue::{Accepted, CancelOutcome};
 
@@ -66,6 +66,20 @@ pub(crate) async fn create(
 
 fn created(accepted: &Accepted) -> Answer {
     once::answer(StatusCode::CREATED, &map::job_created(accepted))
+}
+
+pub(crate) async fn update(
+    state: Data<ApiState>,
+    request: HttpRequest,
+    body: JsonBody<UpdateJob>,
+) -> Result<Json<JobDetails>, Problem> {
+    Query::parse(request.query_string(), &[])?;
+    let id = path::job_id(&request)?;
+    let priority = parse::job_change(body.value)?;
+    state.engine.reprioritize(id, priority).await?;
+    let found = state.engine.job(id).await?;
+    let seals = state.engine.seals(id).await?;
+    Ok(Json(map::job_details(found, &seals)))
 }
 
 pub(crate) async fn cancel(

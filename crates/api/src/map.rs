@@ -29,6 +29,8 @@ pub(crate) fn client_summary(view: ClientView) -> wire::ClientSummary {
         name: client.name,
         repo_exists,
         trusted: client.trusted,
+        priority: client.priority.get().into(),
+        max_concurrent: client.max_concurrent,
         options: run_options(client.options),
     }
 }
@@ -52,6 +54,8 @@ pub(crate) fn client_details(details: ClientDetails) -> wire::ClientDetails {
         active_jobs: counts.active,
         total_jobs: counts.total,
         trusted: client.trusted,
+        priority: client.priority.get().into(),
+        max_concurrent: client.max_concurrent,
         options: run_options(client.options),
     }
 }
@@ -135,6 +139,7 @@ fn job_summary(job: JobSummary) -> wire::JobSummary {
         reason: job.reason.map(|reason| reason.to_string()),
         not_before: job.not_before.map(iso_millis),
         completed_at: job.completed_at.map(iso_millis),
+        priority: job.priority.get().into(),
     }
 }
 
@@ -185,6 +190,7 @@ pub(crate) fn job_details(found: JobWithClient, seals: &[(u32, LogSeal)]) -> wir
         cost_usd,
         permission_denials: facts.denied.into_iter().map(permission_denial).collect(),
         retry_of: job.retry_of.map(|id| id.to_string()),
+        priority: job.priority.get().into(),
         has_secrets: spec.secrets.any(),
         created_at: iso_millis(job.created_at),
         updated_at: iso_millis(job.updated_at),
@@ -451,6 +457,7 @@ fn queued_job(job: JobSummary, position: Option<u64>) -> wire::QueuedJob {
         client_name: job.client_name,
         branch_name: job.branch,
         position,
+        priority: job.priority.get().into(),
         created_at: iso_millis(job.created_at),
         not_before: job.not_before.map(iso_millis),
         reason: job.reason.map(|reason| reason.to_string()),

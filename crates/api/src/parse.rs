@@ -9,8 +9,8 @@ use std::str::FromStr;
 use actix_web::http::StatusCode;
 use agent_client::wire::{self, CreateClient, CreateJob, Patch, UpdateClient};
 use agent_domain::{
-    AgentKey, BranchName, ClientChange, JobSecrets, JobSpec, NewClient, RepoSlug, Secret, Status,
-    TextError, limits, one_line, prompt,
+    AgentKey, BranchName, ClientChange, JobSecrets, JobSpec, NewClient, Priority, RepoSlug, Secret,
+    Status, TextError, limits, one_line, prompt,
 };
 use agent_queue::{JobFilter, Submission, Target};
 
@@ -32,6 +32,8 @@ pub(crate) fn new_client(mut body: CreateClient) -> Result<NewClient, Problem> {
         default_branch: field("defaultBranch", default_branch)?,
         options,
         trusted: body.trusted.unwrap_or(false),
+        priority: body.priority.map(priority).transpose()?.unwrap_or_default(),
+        max_concurrent: body.max_concurrent.map(max_concurrent).transpose()?,
     })
 }
 
@@ -41,6 +43,7 @@ pub(crate) fn client_change(mut body: UpdateClient) -> Result<ClientChange, Prob
     let name = given("name", body.name)?;
     let branch = given("defaultBranch", body.default_branch)?;
     let trusted = given("trusted", body.trusted)?;
+    let urgent = given("priority", body.priority)?;
     Ok(ClientChange {
         name: optional_text("name", name, limits::NAME_CHARS)?,
         default_branch: branch
@@ -48,6 +51,8 @@ pub(crate) fn client_change(mut body: UpdateClient) -> Result<ClientChange, Prob
             .transpose()?,
         options,
         trusted,
+        priority: urgent.map(priority).transpose()?,
+        max_concurrent: options::edit(&mut body.max_concurrent, max_concurrent)?,
     })
 }
 
@@ -79,8 +84,14 @@ pub(crate) fn submission(mut body: CreateJob) -> Result<Submission, Problem> {
             secrets: secrets.kinds(),
             prompt: body.prompt.into(),
         },
+        priority: body.priority.map(priority).transpose()?,
         secrets,
     })
+}
+
+/// Reads the body of `PATCH /jobs/:id`.
+pub(crate) fn job_change(body: wire::UpdateJob) -> Result<Priority, Problem> {
+    priority(body.priority)
 }
 
 /// Reads `secrets` of `POST /jobs` and `POST /jobs/:id/retry`.
@@ -174,6 +185,22 @@ fn callback_url<T: FromStr<Err: Display>>(text: &str) -> Result<T, Problem> {
     url::Url::parse(text)
         .map_err(|error| Problem::field("osCallbackUrl", format!("is not a URL: {error}")))?;
     Ok(parsed)
+}
+
+fn priority(value: i64) -> Result<Priority, Problem> {
+    value
+        .try_into()
+        .map_err(|error| Problem::field("priority", error))
+}
+
+fn max_concurrent(value: u32) -> Result<u32, Problem> {
+    let known = 1..=limits::CONCURRENT_MAX;
+    if known.contains(&value) {
+        Ok(value)
+    } else {
+        let what = format!("must be from 1 to {}", limits::CONCURRENT_MAX);
+        Err(Problem::field("maxConcurrent", what))
+    }
 }
 
 fn statuses(list: &str) -> Result<Vec<Status>, Problem> {

@@ -56,7 +56,11 @@ fn routes(cfg: &mut ServiceConfig) {
             .route(web::get().to(jobs::list))
             .route(web::post().to(jobs::create)),
     )
-    .service(resource("/jobs/{id}", "GET").route(web::get().to(jobs::get)))
+    .service(
+        resource("/jobs/{id}", "GET, PATCH")
+            .route(web::get().to(jobs::get))
+            .route(web::patch().to(jobs::update)),
+    )
     .service(resource("/jobs/{id}/cancel", "POST").route(web::post().to(jobs::cancel)))
     .service(resource("/jobs/{id}/release", "POST").route(web::post().to(jobs::release)))
     .service(resource("/jobs/{id}/retry", "POST").route(web::post().to(jobs::retry)))

@@ -178,6 +178,16 @@ impl Client {
         self.send(Method::POST, "/jobs", &[], Some(job), self.timeout)
     }
 
+    /// `PATCH /jobs/:id`.
+    pub fn update_job(
+        &self,
+        id: &str,
+        change: &wire::UpdateJob,
+    ) -> Result<wire::JobDetails, ClientError> {
+        let path = format!("/jobs/{}", checked(id)?);
+        self.send(Method::PATCH, &path, &[], Some(change), self.timeout)
+    }
+
     /// `POST /jobs/:id/cancel`; with `wait`, returns when the job's last process is gone.
     pub fn cancel(&self, id: &str, wait: bool) -> Result<wire::Cancelled, ClientError> {
         let path = format!("/jobs/{}/cancel", checked(id)?);

@@ -1,6 +1,8 @@
 //! Clients: one configured repository of a customer.
 
-use crate::{BranchName, ClientId, RepoSlug, RunOptions, RunOptionsChange, Timestamp};
+use crate::{
+    BranchName, ClientId, Edit, Priority, RepoSlug, RunOptions, RunOptionsChange, Timestamp,
+};
 
 /// A configured repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +22,10 @@ pub struct Client {
     /// Whether the repository's own hooks, settings and MCP servers may run on our machine. Its
     /// `CLAUDE.md` counts either way.
     pub trusted: bool,
+    /// For its jobs, where they do not say otherwise themselves.
+    pub priority: Priority,
+    /// How many of its jobs may run at once; `None` for as many as there are slots.
+    pub max_concurrent: Option<u32>,
     /// When it was added.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -41,6 +47,10 @@ pub struct NewClient {
     pub options: RunOptions,
     /// See [`Client::trusted`].
     pub trusted: bool,
+    /// See [`Client::priority`].
+    pub priority: Priority,
+    /// See [`Client::max_concurrent`].
+    pub max_concurrent: Option<u32>,
 }
 
 /// What to change about a client; by default nothing.
@@ -54,6 +64,10 @@ pub struct ClientChange {
     pub options: RunOptionsChange,
     /// Whether it is trusted, for attempts begun from now on; `None` leaves it as it is.
     pub trusted: Option<bool>,
+    /// New priority of jobs accepted from now on.
+    pub priority: Option<Priority>,
+    /// New limit, for jobs claimed from now on.
+    pub max_concurrent: Edit<u32>,
 }
 
 impl ClientChange {
@@ -65,6 +79,8 @@ impl ClientChange {
             default_branch: self.default_branch.unwrap_or(client.default_branch),
             options: self.options.applied_to(client.options),
             trusted: self.trusted.unwrap_or(client.trusted),
+            priority: self.priority.unwrap_or(client.priority),
+            max_concurrent: self.max_concurrent.applied_to(client.max_concurrent),
             updated_at: now,
             ..client
         }

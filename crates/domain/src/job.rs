@@ -5,8 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::{
-    BranchName, CallbackUrl, ClientId, Facts, Fence, JobId, LostRun, Reason, Resume, RunOptions,
-    SecretKinds, Timestamp, WorkerId,
+    BranchName, CallbackUrl, ClientId, Facts, Fence, JobId, LostRun, Priority, Reason, Resume,
+    RunOptions, SecretKinds, Timestamp, WorkerId,
 };
 
 /// What a caller asked for; never changes once acknowledged.
@@ -39,6 +39,8 @@ pub struct Job {
     pub spec: JobSpec,
     /// The job this one repeats.
     pub retry_of: Option<JobId>,
+    /// How urgent it is, before others that wait.
+    pub priority: Priority,
     /// Counts changes; every write names the version it changes.
     pub version: u64,
     /// Attempts begun.

@@ -39,6 +39,8 @@ pub const VARIABLES: usize = 100;
 pub const VARIABLE_NAME_BYTES: usize = 100;
 /// Names and values of all variables of a job's own together, in bytes.
 pub const VARIABLES_BYTES: usize = 64 * 1024;
+/// Most jobs of one client at once that a client may ask for.
+pub const CONCURRENT_MAX: u32 = 1000;
 /// Shortest `AGENT_API_SECRET`, in characters.
 pub const SECRET_CHARS_MIN: usize = 7;
 /// Shortest `AGENT_API_SECRET` that may be used on an address other than loopback.

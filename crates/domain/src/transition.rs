@@ -5,7 +5,9 @@
 
 use crate::lost::{self, LOST_RUNS_MAX, LostRun};
 use crate::parking::{parked, unparked};
-use crate::{Ending, Facts, Fence, Job, Phase, Reason, State, Status, Timestamp, WorkerId};
+use crate::{
+    Ending, Facts, Fence, Job, Phase, Priority, Reason, State, Status, Timestamp, WorkerId,
+};
 
 /// What there is to say of a job whose keys are gone.
 pub const CREDENTIALS_LOST: &str = "the keys given with the job were kept in memory only, and are \
@@ -60,6 +62,8 @@ pub enum Event {
     CancelRequested,
     /// Someone wants it to wait no longer.
     Unparked,
+    /// Someone wants it to start earlier or later than it would.
+    Reprioritized(Priority),
     /// The keys of its own that it brought are gone, with the server that had them in memory.
     CredentialsLost,
     /// The worker has ended the attempt.
@@ -142,6 +146,7 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Transition, Refu
         } => progressed(job, fence, phase, facts, now),
         Event::CancelRequested => cancel(job, now),
         Event::Unparked => unparked(job, now),
+        Event::Reprioritized(priority) => reprioritized(job, priority, now),
         Event::CredentialsLost => credentials_lost(job, now),
         Event::Finished {
             fence,
@@ -354,6 +359,21 @@ fn cancel(job: &Job, now: Timestamp) -> Result<Transition, Refused> {
     }
 }
 
+/// It keeps its state: only whoever waits can start earlier.
+fn reprioritized(job: &Job, priority: Priority, now: Timestamp) -> Result<Transition, Refused> {
+    match job.state.status() {
+        Status::Queued => {}
+        status @ Status::Running => return Err(Refused::Unfit(status)),
+        status @ (Status::Completed | Status::Failed | Status::Cancelled) => {
+            return Err(Refused::Ended(status));
+        }
+    }
+    let mut next = step(job, job.state.clone(), now, "reprioritized", vec![]);
+    next.job.priority = priority;
+    next.detail = Some(format!("from {} to {priority}", job.priority));
+    Ok(next)
+}
+
 fn finished(
     job: &Job,
     fence: Fence,
@@ -478,6 +498,7 @@ mod tests {
                 secrets: SecretKinds::default(),
             },
             retry_of: None,
+            priority: Priority::default(),
             version: 0,
             attempt: 0,
             fence: Fence(0),
@@ -517,6 +538,21 @@ mod tests {
             },
             at(20),
         )
+    }
+
+    #[test]
+    fn only_a_queued_job_gets_another_priority_and_stays_as_it_is_otherwise() {
+        let higher = Priority::try_from(7).unwrap();
+        let event = Event::Reprioritized(higher);
+        let next = apply(&queued(), event.clone(), at(5)).unwrap();
+        assert_eq!((next.job.priority, next.effects), (higher, vec![]));
+        assert_eq!(next.job.state, queued().state);
+        assert_eq!(next.detail.unwrap(), "from 0 to 7");
+        let refused = apply(&running(), event.clone(), at(11));
+        assert_eq!(refused, Err(Refused::Unfit(Status::Running)));
+        let ended = apply(&queued(), Event::CancelRequested, at(5)).unwrap().job;
+        let refused = apply(&ended, event, at(6));
+        assert_eq!(refused, Err(Refused::Ended(Status::Cancelled)));
     }
 
     #[test]

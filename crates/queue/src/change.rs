@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use agent_domain::{
-    DeliveryId, Directive, Effect, Ending, Event, Finding, Found, Job, JobId, Lease, Refused,
-    State, Timestamp, Transition, WorkerId, apply,
+    DeliveryId, Directive, Effect, Ending, Event, Finding, Found, Job, JobId, Lease, Priority,
+    Refused, State, Timestamp, Transition, WorkerId, apply,
 };
 use agent_storage::{Booking, Change, JobWithClient, NewDelivery, NewOnce};
 
@@ -102,6 +102,13 @@ impl Engine {
             }
         }
         Err(ChangeError::Engine(EngineError::Contended))
+    }
+
+    /// Lets a queued job start earlier or later than it would.
+    pub async fn reprioritize(&self, id: JobId, priority: Priority) -> Result<(), EngineError> {
+        let event = Event::Reprioritized(priority);
+        self.change(id, event).await?;
+        Ok(())
     }
 
     /// Takes up to `limit` ready jobs from the queue, in order.
@@ -279,6 +286,8 @@ impl Engine {
         // What is noted of it later does not end it once more.
         if job.state.ended_at() == Some(job.updated_at) {
             self.inner.vault.forget(job.id);
+            // Another one of its client may run now.
+            self.inner.ready.notify_waiters();
             if job.attempt > 0 {
                 self.inner.ended.add(job.id);
             }

@@ -87,6 +87,8 @@ impl Engine {
             default_branch: new.default_branch,
             options: new.options,
             trusted: new.trusted,
+            priority: new.priority,
+            max_concurrent: new.max_concurrent,
             created_at: now,
             updated_at: now,
         };
@@ -106,6 +108,8 @@ impl Engine {
     ) -> Result<ClientView, EngineError> {
         let now = self.inner.clock.now();
         let client = self.inner.store.update_client(id, change, now).await?;
+        // More of its jobs may run now.
+        self.inner.ready.notify_waiters();
         Ok(self.view(client.ok_or(EngineError::ClientNotFound)?))
     }
 

@@ -1,8 +1,8 @@
 //! Taking jobs in: new ones, and repeats of ended ones.
 
 use agent_domain::{
-    BranchName, Client, ClientId, Facts, Fence, Job, JobId, JobSecrets, JobSpec, RepoSlug,
-    RunOptions, SecretKinds, State, Timestamp,
+    BranchName, Client, ClientId, Facts, Fence, Job, JobId, JobSecrets, JobSpec, Priority,
+    RepoSlug, RunOptions, SecretKinds, State, Timestamp,
 };
 use agent_storage::{CreatedJob, NewJob, StoreError};
 
@@ -74,6 +74,7 @@ impl Engine {
             create_client: is_new.then(|| client.clone()),
             client: &client,
             spec: submission.spec,
+            priority: submission.priority.unwrap_or(client.priority),
             secrets: submission.secrets,
             retry_of: None,
         };
@@ -120,6 +121,7 @@ impl Engine {
                 client: &client,
                 create_client: None,
                 spec,
+                priority: found.job.priority,
                 secrets: secrets.clone(),
                 retry_of: Some(id),
             };
@@ -146,6 +148,8 @@ impl Engine {
             default_branch,
             options: RunOptions::default(),
             trusted: false,
+            priority: Priority::default(),
+            max_concurrent: None,
             created_at: now,
             updated_at: now,
         })
@@ -196,7 +200,8 @@ impl Engine {
             secrets: new.secrets.kinds(),
             ..new.spec
         };
-        let job = self.fresh_job(new.client.id, spec, new.retry_of, now);
+        let mut job = self.fresh_job(new.client.id, spec, new.retry_of, now);
+        job.priority = new.priority;
         let id = job.id;
         let engine = self.clone();
         // Not after the wait, where the caller may have hung up: a job that is stored must also be
@@ -249,6 +254,7 @@ impl Engine {
             client_id,
             spec,
             retry_of,
+            priority: Priority::default(),
             version: 0,
             attempt: 0,
             fence: Fence(0),
@@ -273,6 +279,7 @@ struct Fresh<'a> {
     /// The same client, where there is none yet.
     create_client: Option<Client>,
     spec: JobSpec,
+    priority: Priority,
     secrets: JobSecrets,
     retry_of: Option<JobId>,
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use agent_domain::{
     AgentHealth, BranchName, Client, ClientId, Job, JobId, JobSecrets, JobSpec, LogStream,
-    RepoSlug, Timestamp,
+    Priority, RepoSlug, Timestamp,
 };
 use agent_storage::ClientCounts;
 
@@ -59,6 +59,8 @@ pub struct Submission {
     pub target: Target,
     /// What to do; [`JobSpec::secrets`] follows from `secrets`.
     pub spec: JobSpec,
+    /// How urgent it is; `None` for as urgent as its client's jobs are.
+    pub priority: Option<Priority>,
     /// Keys of its own, kept in memory only.
     pub secrets: JobSecrets,
 }

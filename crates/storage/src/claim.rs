@@ -1,42 +1,31 @@
 //! The line of ready jobs: who becomes ready when, and who is taken first.
 //!
-//! A parked job whose time has come is promoted: it gets the last place in the line, or the first
-//! if it comes back from a run that was lost, and from then on it is found, counted and claimed as
-//! any ready job. Its content stays as it is, so a change
+//! A parked job whose time has come is promoted: it gets its place in its client's line, and from then
+//! on it is found, counted and claimed as any ready job. Its content stays as it is, so a change
 //! somebody has in hand for it still fits.
+
+use std::collections::HashMap;
 
 use agent_domain::{Job, Timestamp};
 use rusqlite::{Connection, params};
 
-use crate::rows::{Columns, micros};
+use crate::lanes::{InLine, Next};
+use crate::rows::{self, Columns, micros};
 use crate::tally::{Tally, counted};
-use crate::{Change, JobWithClient, Store, StoreError, jobs, sql};
+use crate::{Change, JobWithClient, Store, StoreError, jobs, lanes, sql};
 
 /// How many jobs one claim passes over at most, for a bound on how long it holds up other writes.
 const PASSED_OVER_MAX: usize = 1_000;
 
 pub(crate) const DUE: &str = "
-    SELECT seq, client_id FROM jobs INDEXED BY jobs_parked
+    SELECT seq, client_id, created_at, priority, reason FROM jobs INDEXED BY jobs_parked
     WHERE status = 'queued' AND ready_seq IS NULL AND not_before <= ?1 ORDER BY not_before";
 
 pub(crate) const MISDATED: &str = "
-    SELECT seq, client_id FROM jobs INDEXED BY jobs_parked
+    SELECT seq, client_id, created_at, priority, reason FROM jobs INDEXED BY jobs_parked
     WHERE status = 'queued' AND ready_seq IS NULL AND not_before > ?1 AND reason = 'lost'";
 
-pub(crate) const PROMOTE: &str = "
-    UPDATE jobs
-    SET ready_seq = CASE WHEN reason = 'lost' THEN
-        (SELECT coalesce(min(ready_seq), 1099511627776) - 1 FROM jobs INDEXED BY jobs_ready
-         WHERE ready_seq > 0)
-    ELSE
-        (SELECT coalesce(max(ready_seq), 1099511627776) + 1 FROM jobs INDEXED BY jobs_ready
-         WHERE ready_seq > 0)
-    END
-    WHERE seq = ?1";
-
-pub(crate) const NEXT_READY: &str = "
-    SELECT ready_seq, id FROM jobs INDEXED BY jobs_ready
-    WHERE ready_seq > ?1 ORDER BY ready_seq LIMIT 1";
+pub(crate) const PROMOTE: &str = "UPDATE jobs SET ready_seq = ?2 WHERE seq = ?1";
 
 pub(crate) const NEXT_NOT_BEFORE: &str = "
     SELECT not_before FROM jobs INDEXED BY jobs_parked
@@ -44,7 +33,8 @@ pub(crate) const NEXT_NOT_BEFORE: &str = "
     ORDER BY not_before LIMIT 1";
 
 impl Store {
-    /// Takes up to `limit` ready jobs in order, as of `now`.
+    /// Takes up to `limit` ready jobs in order, as of `now`: of each client no more than may run at
+    /// once, and no client's turn before another's. See [`agent_domain::Tag`].
     ///
     /// `decide` is asked for the change of each; a job it returns none for is passed over and
     /// stays where it is. It runs in the writer thread, so it must be quick and must not wait.
@@ -85,6 +75,14 @@ impl Store {
     }
 }
 
+/// The jobs that were passed over, and where to go on behind them.
+#[derive(Default)]
+struct Passed {
+    jobs: usize,
+    /// By client: behind which place to look.
+    lines: HashMap<String, InLine>,
+}
+
 fn claim(
     conn: &Connection,
     limit: u32,
@@ -95,36 +93,62 @@ fn claim(
     promote(conn, now, tally)?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut claimed = Vec::new();
-    let (mut last, mut passed_over) = (0, 0);
-    while claimed.len() < limit && passed_over < PASSED_OVER_MAX {
-        let Some((place, ready)) = next_ready(conn, last)? else {
-            break;
-        };
-        last = place;
-        match decide(&ready.job) {
-            Some(change)
-                if change.job.id == ready.job.id && jobs::commit(conn, &change, tally)? =>
-            {
-                claimed.push(JobWithClient {
-                    job: change.job,
-                    client: ready.client,
-                });
-            }
-            _ => passed_over += 1,
+    let mut passed = Passed::default();
+    while claimed.len() < limit && passed.jobs < PASSED_OVER_MAX {
+        // Whose turn it is follows from what has been taken.
+        tally.write(conn)?;
+        match claim_one(conn, &mut decide, &mut passed, tally)? {
+            Some(job) => claimed.push(job),
+            None => break,
         }
     }
     Ok(claimed)
 }
 
-fn next_ready(conn: &Connection, last: i64) -> Result<Option<(i64, JobWithClient)>, StoreError> {
-    let next = sql::one(conn, NEXT_READY, [last], |row| {
-        let mut columns = Columns::of(row);
-        Ok((columns.take::<i64>()?, columns.parsed()?))
-    })?;
-    let Some((place, id)) = next else {
+/// Takes the first job that something is decided for, of the first client that has one.
+fn claim_one(
+    conn: &Connection,
+    decide: &mut impl FnMut(&Job) -> Option<Change>,
+    passed: &mut Passed,
+    tally: &mut Tally,
+) -> Result<Option<JobWithClient>, StoreError> {
+    let mut lane = lanes::next_open(conn, None)?;
+    while let Some(open) = lane {
+        let mut after = passed.lines.get(&open.client).copied().unwrap_or((0, 0));
+        while passed.jobs < PASSED_OVER_MAX
+            && let Some(next) = lanes::next_in_line(conn, &open.client, after)?
+        {
+            if let Some(job) = take(conn, &next, decide, tally)? {
+                lanes::take_turn(conn, &open, next.at)?;
+                return Ok(Some(job));
+            }
+            after = next.at;
+            passed.jobs += 1;
+            passed.lines.insert(open.client.clone(), after);
+        }
+        lane = lanes::next_open(conn, Some(&open))?;
+    }
+    Ok(None)
+}
+
+fn take(
+    conn: &Connection,
+    next: &Next,
+    decide: &mut impl FnMut(&Job) -> Option<Change>,
+    tally: &mut Tally,
+) -> Result<Option<JobWithClient>, StoreError> {
+    let Some(ready) = jobs::find(conn, next.id)? else {
         return Ok(None);
     };
-    Ok(jobs::find(conn, id)?.map(|job| (place, job)))
+    match decide(&ready.job) {
+        Some(change) if change.job.id == ready.job.id && jobs::commit(conn, &change, tally)? => {
+            Ok(Some(JobWithClient {
+                job: change.job,
+                client: ready.client,
+            }))
+        }
+        _ => Ok(None),
+    }
 }
 
 pub(crate) fn promote(
@@ -142,11 +166,15 @@ fn promote_each(
     tally: &mut Tally,
 ) -> Result<u64, StoreError> {
     let due = sql::all(conn, found_by, [micros(at)], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+        let mut columns = Columns::of(row);
+        let (seq, client): (i64, String) = (columns.take()?, columns.take()?);
+        let (accepted, priority) = (columns.time()?, columns.priority()?);
+        let place = rows::line_place(accepted, priority, columns.parsed_option()?);
+        Ok((seq, client, place))
     })?;
     let mut promoted = 0;
-    for (seq, client) in due {
-        sql::run(conn, PROMOTE, params![seq])?;
+    for (seq, client, place) in due {
+        sql::run(conn, PROMOTE, params![seq, place.get()])?;
         tally.left(&client, "parked");
         tally.came(&client, "ready");
         promoted += 1;

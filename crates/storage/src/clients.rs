@@ -4,13 +4,13 @@ use agent_domain::{Client, ClientChange, ClientId, RepoSlug, Timestamp};
 use rusqlite::{Connection, Row, params};
 
 use crate::rows::{self, Columns, client_columns, micros};
-use crate::{ClientCounts, NewOnce, Store, StoreError, once, options, sql};
+use crate::{ClientCounts, NewOnce, Store, StoreError, lanes, once, options, sql};
 
 pub(crate) const INSERT: &str = "
     INSERT INTO clients (id, os_client_id, name, github_org, github_repo, default_branch,
-        model, permission_mode, timeout_us, idle_timeout_us, options, trusted,
-        created_at, updated_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+        model, permission_mode, timeout_us, idle_timeout_us, options, trusted, priority,
+        max_concurrent, created_at, updated_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
 
 pub(crate) const BY_ID: &str = concat!(
     "SELECT ",
@@ -40,7 +40,8 @@ pub(crate) const ALL: &str = concat!(
 pub(crate) const UPDATE: &str = "
     UPDATE clients
     SET name = ?2, default_branch = ?3, model = ?4, permission_mode = ?5, timeout_us = ?6,
-        idle_timeout_us = ?7, options = ?8, trusted = ?9, updated_at = ?10
+        idle_timeout_us = ?7, options = ?8, trusted = ?9, priority = ?10, max_concurrent = ?11,
+        updated_at = ?12
     WHERE id = ?1 AND deleted_at IS NULL";
 
 pub(crate) const DELETE: &str =
@@ -112,9 +113,12 @@ impl Store {
                 idle_timeout,
                 options::cell(&client.options)?,
                 client.trusted,
+                client.priority.get(),
+                client.max_concurrent,
                 micros(now),
             ];
             sql::run(conn, UPDATE, params)?;
+            lanes::sync(conn, &id.to_string())?;
             find(conn, id)
         })
         .await
@@ -159,6 +163,8 @@ pub(crate) fn insert(conn: &Connection, client: &Client) -> Result<(), StoreErro
         idle_timeout,
         options::cell(&client.options)?,
         client.trusted,
+        client.priority.get(),
+        client.max_concurrent,
         micros(client.created_at),
         micros(client.updated_at),
     ];

@@ -9,51 +9,37 @@ use crate::rows::{self, Columns, client_columns, job_columns, micros};
 use crate::tally::{Tally, counted};
 use crate::{
     Change, CreatedJob, HistoryEntry, JobWithClient, NewJob, NewOnce, Store, StoreError, claim,
-    clients, ledger, lists, once, options, outbox, seals, sql,
+    clients, lanes, ledger, lists, once, options, outbox, seals, sql,
 };
 
-/// Values 1 to 33 are those of [`rows::changing`], the rest those of [`rows::fixed`]. A ready job
-/// gets the last place in the line: one more than any ready job has.
+/// The values of [`rows::changing`], then those of [`rows::fixed`].
 pub(crate) const INSERT: &str = "
     INSERT INTO jobs (
         version, attempt, fence, status, ready_seq, not_before, reason, phase, lease_until,
         cancel_requested_at, ended_at, error, base_commit, head_commit, saved_ref, worktree_path,
         exit_code, pr_number, pr_url, files_changed, session_id, model, cli_version, num_turns,
-        spent_nanos, started_at, updated_at, worker, lost_runs, allotted_nanos,
-        phase_detail, denied, resume, id, client_id, branch, title, os_feature_id, callback_url, wanted_model, permission_mode,
+        spent_nanos, started_at, updated_at, worker, lost_runs, allotted_nanos, phase_detail, denied,
+        resume, priority, id, client_id, branch, title, os_feature_id, callback_url, wanted_model, permission_mode,
         timeout_us, idle_timeout_us, own_agent_key, own_git_token, retry_of, created_at)
-    VALUES (?1, ?2, ?3, ?4,
-        CASE WHEN ?5 THEN
-            (SELECT coalesce(max(ready_seq), 1099511627776) + 1 FROM jobs INDEXED BY jobs_ready
-             WHERE ready_seq > 0)
-        END,
-        ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24,
-        ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41, ?42,
-        ?43, ?44, ?45, ?46, ?47)";
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?,
+        ?, ?, ?, ?, ?, ?, ?,
+        ?, ?, ?, ?, ?, ?, ?, ?,
+        ?, ?, ?, ?, ?, ?, ?, ?,
+        ?, ?, ?, ?, ?, ?, ?, ?,
+        ?, ?, ?, ?, ?, ?, ?, ?)";
 
-/// Values 1 to 33 are those of [`rows::changing`]; the 25th is what is booked with the change, and is
-/// added. A job that was ready already keeps its place;
-/// one whose run was lost has had its turn and gets the first.
+/// The values of [`rows::changing`], of which [`rows::BOOKED`] is what is booked with the change, and is
+/// added; then whether a log is sealed with it, `seq` and the version before.
 pub(crate) const UPDATE: &str = "
     UPDATE jobs
-    SET version = ?1, attempt = ?2, fence = ?3, status = ?4,
-        ready_seq = CASE WHEN ?5 THEN
-            coalesce(ready_seq, CASE WHEN ?7 = 'lost' THEN
-                (SELECT coalesce(min(ready_seq), 1099511627776) - 1 FROM jobs INDEXED BY jobs_ready
-                 WHERE ready_seq > 0)
-            ELSE
-                (SELECT coalesce(max(ready_seq), 1099511627776) + 1 FROM jobs INDEXED BY jobs_ready
-                 WHERE ready_seq > 0)
-            END)
-        END,
-        not_before = ?6, reason = ?7, phase = ?8, lease_until = ?9, cancel_requested_at = ?10,
-        ended_at = ?11, error = ?12, base_commit = ?13, head_commit = ?14, saved_ref = ?15,
-        worktree_path = ?16, exit_code = ?17, pr_number = ?18, pr_url = ?19, files_changed = ?20,
-        session_id = ?21, model = ?22, cli_version = ?23, num_turns = ?24,
-        spent_nanos = CASE WHEN ?25 IS NULL THEN spent_nanos ELSE coalesce(spent_nanos, 0) + ?25 END,
-        started_at = ?26, updated_at = ?27, worker = ?28, lost_runs = ?29,
-        allotted_nanos = ?30, phase_detail = ?31, denied = ?32, resume = ?33, seals = seals + ?34
-    WHERE seq = ?35 AND version = ?36";
+    SET version = ?, attempt = ?, fence = ?, status = ?, ready_seq = ?, not_before = ?, reason = ?,
+        phase = ?, lease_until = ?, cancel_requested_at = ?, ended_at = ?, error = ?,
+        base_commit = ?, head_commit = ?, saved_ref = ?, worktree_path = ?, exit_code = ?,
+        pr_number = ?, pr_url = ?, files_changed = ?, session_id = ?, model = ?, cli_version = ?,
+        num_turns = ?, spent_nanos = coalesce(coalesce(spent_nanos, 0) + ?, spent_nanos),
+        started_at = ?, updated_at = ?, worker = ?, lost_runs = ?, allotted_nanos = ?,
+        phase_detail = ?, denied = ?, resume = ?, priority = ?, seals = seals + ?
+    WHERE seq = ? AND version = ?";
 
 /// What [`Stored`] holds.
 pub(crate) const STORED: &str = "SELECT seq, version, bucket FROM jobs WHERE id = ?1";
@@ -179,14 +165,18 @@ pub(crate) fn find(conn: &Connection, id: JobId) -> Result<Option<JobWithClient>
 }
 
 fn create(conn: &Connection, new: NewJob) -> Result<CreatedJob, StoreError> {
-    let client_id = counted(conn, |tally| insert(conn, new, tally))?;
+    let (seq, job) = counted(conn, |tally| insert(conn, new, tally))?;
+    let position = match rows::place(&job) {
+        Some(place) => lanes::position(conn, &job, (place.get(), seq))?,
+        None => lists::ready(conn)? + 1,
+    };
     Ok(CreatedJob {
-        client_id,
-        position: lists::ready(conn)?,
+        client_id: job.client_id,
+        position,
     })
 }
 
-fn insert(conn: &Connection, new: NewJob, tally: &mut Tally) -> Result<ClientId, StoreError> {
+fn insert(conn: &Connection, new: NewJob, tally: &mut Tally) -> Result<(i64, Job), StoreError> {
     let mut job = new.job;
     job.client_id = client_of(conn, job.client_id, new.create_client)?;
     if let Some(holder) = branch_holder(conn, &job)? {
@@ -203,7 +193,7 @@ fn insert(conn: &Connection, new: NewJob, tally: &mut Tally) -> Result<ClientId,
     }
     record(conn, seq, &job, "created", None)?;
     tally.came(&job.client_id, rows::bucket(&job));
-    Ok(job.client_id)
+    Ok((seq, job))
 }
 
 fn client_of(
@@ -307,6 +297,9 @@ pub(crate) fn commit_stored(
         return Err(StoreError::Internal(why.to_owned()));
     }
     let bucket = rows::bucket(job);
+    if bucket == "ready" {
+        tally.moved(&job.client_id);
+    }
     if bucket != stored.bucket {
         tally.left(&job.client_id, &stored.bucket);
         tally.came(&job.client_id, bucket);

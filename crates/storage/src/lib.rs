@@ -4,12 +4,14 @@
 //! boundary. Writes go to one writer thread which commits all that wait together; a write is
 //! acknowledged after its commit has reached the disk.
 
+mod cells;
 mod claim;
 mod clients;
 mod error;
 mod holding;
 mod jobs;
 mod json_lists;
+mod lanes;
 mod ledger;
 mod lists;
 mod once;

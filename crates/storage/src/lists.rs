@@ -8,7 +8,7 @@ use rusqlite::{Connection, params_from_iter};
 
 use crate::rows::{self, Columns, int, owned, summary_columns, text};
 use crate::{
-    JobFilter, JobPage, JobSummary, QueueCounts, QueueView, Store, StoreError, clients, sql,
+    JobFilter, JobPage, JobSummary, QueueCounts, QueueView, Store, StoreError, clients, lanes, sql,
 };
 
 pub(crate) const SEQ_OF: &str = "SELECT seq FROM jobs WHERE id = ?1";
@@ -24,13 +24,6 @@ pub(crate) const RUNNING: &str = concat!(
     summary_columns!(),
     " FROM jobs j INDEXED BY jobs_status CROSS JOIN clients c ON c.id = j.client_id
       WHERE j.status = 'running' ORDER BY j.seq"
-);
-
-pub(crate) const READY: &str = concat!(
-    "SELECT ",
-    summary_columns!(),
-    " FROM jobs j INDEXED BY jobs_ready CROSS JOIN clients c ON c.id = j.client_id
-      WHERE j.ready_seq > 0 ORDER BY j.ready_seq LIMIT ?1"
 );
 
 pub(crate) const PARKED: &str = concat!(
@@ -91,7 +84,7 @@ fn queue(conn: &Connection, limit: u32) -> Result<QueueView, StoreError> {
     running.sort_by_key(|job| job.started_at);
     Ok(QueueView {
         running,
-        ready: sql::all(conn, READY, [limit], rows::summary)?,
+        ready: by_seq(conn, lanes::in_order(conn, limit)?)?,
         parked: sql::all(conn, PARKED, [i64::from(limit), i64::MIN], rows::summary)?,
     })
 }
@@ -139,6 +132,10 @@ fn summaries(conn: &Connection, filter: &JobFilter) -> Result<Vec<JobSummary>, S
     let page = sql::all(conn, &sql, params_from_iter(values), |row| {
         Ok(row.get::<_, i64>(0)?)
     })?;
+    by_seq(conn, page)
+}
+
+fn by_seq(conn: &Connection, page: Vec<i64>) -> Result<Vec<JobSummary>, StoreError> {
     let mut jobs = Vec::with_capacity(page.len());
     for seq in page {
         jobs.extend(sql::one(conn, SUMMARY, [seq], rows::summary)?);

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, StatementStatus};
 
 use crate::{
-    claim, clients, holding, jobs, ledger, lists, once, open, outbox, retention, seals, tally,
+    claim, clients, holding, jobs, lanes, ledger, lists, once, open, outbox, retention, seals,
+    tally,
 };
 
 /// Run for every request or every claim, so their cost must not grow with history.
@@ -35,12 +36,23 @@ const HOT: &[&str] = &[
     claim::DUE,
     claim::MISDATED,
     claim::PROMOTE,
-    claim::NEXT_READY,
     claim::NEXT_NOT_BEFORE,
+    lanes::HEAD,
+    lanes::LANE,
+    lanes::TAG,
+    lanes::SET,
+    lanes::SET_TAG,
+    lanes::NEXT_OPEN,
+    lanes::WAITING,
+    lanes::BEFORE,
+    lanes::ANY_RUNNING,
+    lanes::READY_OF,
+    lanes::NEXT_IN_LINE,
+    lanes::COUNT_BEHIND,
+    lanes::COUNT_AHEAD,
     lists::SEQ_OF,
     lists::SUMMARY,
     lists::RUNNING,
-    lists::READY,
     lists::READY_COUNT,
     lists::PARKED,
     outbox::INSERT,
@@ -95,7 +107,9 @@ fn plan(conn: &Connection, sql: &str) -> Vec<String> {
 
 fn assert_cheap(conn: &Connection, sql: &str) {
     for step in plan(conn, sql) {
-        let scans_a_table = step.starts_with("SCAN") && step != "SCAN CONSTANT ROW";
+        // What a subquery reads is a step of its own.
+        let harmless = step == "SCAN CONSTANT ROW" || step.starts_with("SCAN (subquery");
+        let scans_a_table = step.starts_with("SCAN") && !harmless;
         assert!(!scans_a_table, "{step}\n{sql}");
         assert!(!step.contains("TEMP B-TREE"), "{step}\n{sql}");
     }

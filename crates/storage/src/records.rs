@@ -65,6 +65,8 @@ pub struct JobSummary {
     pub title: Option<String>,
     /// Foreign id.
     pub os_feature_id: Option<String>,
+    /// See [`Job::priority`].
+    pub priority: agent_domain::Priority,
     /// See [`Job::started_at`].
     pub started_at: Option<Timestamp>,
     /// See [`Job::created_at`].
@@ -87,7 +89,8 @@ pub struct JobPage {
 pub struct QueueView {
     /// Running jobs, by the time they first began.
     pub running: Vec<JobSummary>,
-    /// The first ready jobs, in order: the first has position 1.
+    /// The first ready jobs, in the order in which they would be taken if nothing else came and no
+    /// client had a limit: the first has position 1.
     pub ready: Vec<JobSummary>,
     /// The first parked jobs, by the time they may start.
     pub parked: Vec<JobSummary>,
@@ -108,7 +111,7 @@ pub struct NewJob {
 pub struct CreatedJob {
     /// The client it belongs to.
     pub client_id: ClientId,
-    /// Its place among the ready jobs, from 1.
+    /// Its place among the ready jobs, from 1, as [`QueueView::ready`] has it.
     pub position: u64,
 }
 

@@ -2,39 +2,38 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use agent_domain::{
-    Client, Facts, Fence, Job, JobSpec, Phase, PullRequest, Reason, RepoSlug, RunOptions,
-    SecretKinds, State, Status, Timestamp, Usd, WorkerId,
+    Client, Facts, Fence, Job, JobSpec, Phase, Place, Priority, PullRequest, Reason, RepoSlug,
+    RunOptions, SecretKinds, State, Status, Timestamp, Usd, WorkerId,
 };
 use rusqlite::Row;
-use rusqlite::types::{FromSql, ToSqlOutput, Value, ValueRef};
+use rusqlite::types::{FromSql, Value};
 
+pub(crate) use crate::cells::{Cell, int, micros, option, owned, text, whole, whole_option};
+use crate::cells::{duration, path};
 use crate::json_lists::{denied, denied_cell, lost_runs, lost_runs_cell};
 use crate::resume::{resume, resume_cell};
 use crate::{JobSummary, JobWithClient, StoreError};
-
-/// One value to be bound.
-pub(crate) type Cell<'a> = ToSqlOutput<'a>;
 
 /// Columns of [`client`].
 macro_rules! client_columns {
     () => {
         "c.id, c.os_client_id, c.name, c.github_org, c.github_repo, c.default_branch, \
          c.model, c.permission_mode, c.timeout_us, c.idle_timeout_us, c.options, \
-         c.trusted, c.created_at, c.updated_at"
+         c.trusted, c.priority, c.max_concurrent, c.created_at, c.updated_at"
     };
 }
 /// Columns of [`summary`].
 macro_rules! summary_columns {
     () => {
         "j.id, j.client_id, c.name, j.status, j.phase, j.reason, j.not_before, j.branch, \
-         j.title, j.os_feature_id, j.started_at, j.created_at, j.ended_at"
+         j.title, j.os_feature_id, j.priority, j.started_at, j.created_at, j.ended_at"
     };
 }
 /// Columns of [`job`], those of `job_options` among them; in place of the prompt something shorter
@@ -49,7 +48,7 @@ macro_rules! job_columns {
             $prompt,
             ", j.branch, j.title, j.os_feature_id, j.callback_url, \
              j.wanted_model, j.permission_mode, j.timeout_us, j.idle_timeout_us, o.options, \
-             j.own_agent_key, j.own_git_token, j.retry_of, \
+             j.own_agent_key, j.own_git_token, j.retry_of, j.priority, \
              j.version, j.attempt, j.fence, j.worker, j.lost_runs, j.resume, \
              j.status, j.not_before, j.reason, j.phase, j.lease_until, j.cancel_requested_at, \
              j.ended_at, j.error, \
@@ -132,6 +131,10 @@ impl<'r, 's> Columns<'r, 's> {
             .map_err(|error| self.corrupt(&error))
     }
 
+    pub(crate) fn priority(&mut self) -> Result<Priority, StoreError> {
+        self.whole()
+    }
+
     fn duration_option(&mut self) -> Result<Option<Duration>, StoreError> {
         Ok(self.whole_option()?.map(Duration::from_micros))
     }
@@ -165,6 +168,8 @@ pub(crate) fn client(columns: &mut Columns<'_, '_>) -> Result<Client, StoreError
         default_branch: columns.parsed()?,
         options: options(columns)?,
         trusted: columns.take()?,
+        priority: columns.priority()?,
+        max_concurrent: columns.whole_option()?,
         created_at: columns.time()?,
         updated_at: columns.time()?,
     })
@@ -184,6 +189,7 @@ pub(crate) fn summary(row: &Row<'_>) -> Result<JobSummary, StoreError> {
         branch: columns.take()?,
         title: columns.take()?,
         os_feature_id: columns.take()?,
+        priority: columns.priority()?,
         started_at: columns.time_option()?,
         created_at: columns.time()?,
         completed_at: columns.time_option()?,
@@ -217,6 +223,7 @@ pub(crate) fn job(columns: &mut Columns<'_, '_>) -> Result<Job, StoreError> {
             },
         },
         retry_of: columns.parsed_option()?,
+        priority: columns.priority()?,
         version: columns.whole()?,
         attempt: columns.whole()?,
         fence: Fence(columns.whole()?),
@@ -302,7 +309,7 @@ fn facts(columns: &mut Columns<'_, '_>) -> Result<Facts, StoreError> {
 }
 
 /// How many values [`changing`] gives.
-pub(crate) const CHANGING: usize = 33;
+pub(crate) const CHANGING: usize = 34;
 /// Which of them is what the change books; it gives none.
 pub(crate) const BOOKED: usize = 24;
 
@@ -316,7 +323,7 @@ pub(crate) fn changing(job: &Job) -> Result<[Cell<'_>; CHANGING], StoreError> {
         int(i64::from(job.attempt)),
         whole(job.fence.0)?,
         text(job.state.status().as_str()),
-        int(i64::from(is_ready(job))),
+        option(place(job), |place| int(place.get())),
         option(not_before(&job.state), |at| int(micros(at))),
         option(job.state.reason(), |reason| text(reason.code())),
         option(phase(&job.state), |phase| text(phase.as_str())),
@@ -346,6 +353,7 @@ pub(crate) fn changing(job: &Job) -> Result<[Cell<'_>; CHANGING], StoreError> {
         option(facts.phase_detail.as_deref(), text),
         denied_cell(&facts.denied)?,
         resume_cell(job.resume.as_ref())?,
+        int(i64::from(job.priority.get())),
     ])
 }
 
@@ -384,7 +392,6 @@ pub(crate) fn option_cells(options: &RunOptions) -> [Cell<'_>; 4] {
     ]
 }
 
-/// Whether the job can be claimed as of its last change.
 /// What the counters distinguish: the column of this name, for a job that is stored now.
 pub(crate) fn bucket(job: &Job) -> &'static str {
     match job.state.status() {
@@ -392,6 +399,16 @@ pub(crate) fn bucket(job: &Job) -> &'static str {
         Status::Queued => "parked",
         other => other.as_str(),
     }
+}
+
+/// Where the job stands in its client's line, if it can be claimed as of its last change.
+pub(crate) fn place(job: &Job) -> Option<Place> {
+    is_ready(job).then(|| line_place(job.created_at, job.priority, job.state.reason()))
+}
+
+/// Where a job stands in its client's line once it can be claimed.
+pub(crate) fn line_place(accepted: Timestamp, priority: Priority, reason: Option<Reason>) -> Place {
+    Place::new(accepted, priority, reason == Some(Reason::Lost))
 }
 
 fn is_ready(job: &Job) -> bool {
@@ -431,48 +448,4 @@ const fn running_times(state: &State) -> (Option<Timestamp>, Option<Timestamp>) 
         State::Cancelled { requested_at, .. } => (None, Some(*requested_at)),
         _ => (None, None),
     }
-}
-
-/// Times are stored to the microsecond.
-pub(crate) fn micros(at: Timestamp) -> i64 {
-    at.as_microsecond()
-}
-
-fn duration(time: Duration) -> i64 {
-    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
-}
-
-pub(crate) fn option<'a, T>(value: Option<T>, cell: impl FnOnce(T) -> Cell<'a>) -> Cell<'a> {
-    value.map_or(Cell::Owned(Value::Null), cell)
-}
-
-pub(crate) const fn int<'a>(number: i64) -> Cell<'a> {
-    Cell::Owned(Value::Integer(number))
-}
-
-pub(crate) const fn text(text: &str) -> Cell<'_> {
-    Cell::Borrowed(ValueRef::Text(text.as_bytes()))
-}
-
-/// An id.
-pub(crate) fn owned<'a>(id: &impl Display) -> Cell<'a> {
-    Cell::Owned(Value::Text(id.to_string()))
-}
-
-fn path(path: &Path) -> Cell<'_> {
-    path.to_str().map_or_else(
-        || Cell::Borrowed(ValueRef::Blob(path.as_os_str().as_bytes())),
-        text,
-    )
-}
-
-/// SQLite's numbers are signed.
-pub(crate) fn whole<'a>(number: u64) -> Result<Cell<'a>, StoreError> {
-    i64::try_from(number)
-        .map(int)
-        .map_err(|_| StoreError::Internal(format!("{number} is too large to be stored")))
-}
-
-pub(crate) fn whole_option<'a>(number: Option<u64>) -> Result<Cell<'a>, StoreError> {
-    number.map_or(Ok(Cell::Owned(Value::Null)), whole)
 }

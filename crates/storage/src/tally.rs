@@ -1,12 +1,12 @@
-//! The counters of jobs: what a request changes of them is written once, at its end and in its
-//! transaction.
+//! The counters of jobs, and the lines that depend on them: what a request changes of them is
+//! written once, at its end and in its transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use rusqlite::{Connection, params};
 
-use crate::{StoreError, sql};
+use crate::{StoreError, lanes, sql};
 
 /// In place of a client: all of them together.
 const EVERYONE: &str = "";
@@ -18,9 +18,14 @@ pub(crate) const ADD: &str =
 pub(crate) const BEGIN: &str =
     "INSERT INTO job_counts (client_id, bucket, jobs) VALUES (?1, ?2, ?3)";
 
-/// How many jobs more, or fewer, are in each bucket of each client.
+/// What a request has changed.
 #[derive(Debug, Default)]
-pub(crate) struct Tally(BTreeMap<(String, String), i64>);
+pub(crate) struct Tally {
+    /// How many jobs more, or fewer, are in each bucket of each client.
+    jobs: BTreeMap<(String, String), i64>,
+    /// Clients in whose lines something may have changed.
+    lines: BTreeSet<String>,
+}
 
 impl Tally {
     /// A job of `client` is in `bucket` now.
@@ -33,18 +38,31 @@ impl Tally {
         self.add(client, bucket, -1);
     }
 
+    /// Something else about the line of `client` has changed.
+    pub(crate) fn moved(&mut self, client: &impl Display) {
+        self.lines.insert(client.to_string());
+    }
+
     fn add(&mut self, client: &impl Display, bucket: &str, jobs: i64) {
+        if matches!(bucket, "ready" | "running") {
+            self.moved(client);
+        }
         for client in [client.to_string(), EVERYONE.to_owned()] {
-            *self.0.entry((client, bucket.to_owned())).or_default() += jobs;
+            *self.jobs.entry((client, bucket.to_owned())).or_default() += jobs;
         }
     }
 
-    fn write(&self, conn: &Connection) -> Result<(), StoreError> {
-        for ((client, bucket), jobs) in self.0.iter().filter(|(_, jobs)| **jobs != 0) {
+    /// Writes down what has changed so far.
+    pub(crate) fn write(&mut self, conn: &Connection) -> Result<(), StoreError> {
+        let jobs = std::mem::take(&mut self.jobs);
+        for ((client, bucket), jobs) in jobs.iter().filter(|(_, jobs)| **jobs != 0) {
             let params = params![client, bucket, jobs];
             if sql::run(conn, ADD, params)? == 0 {
                 sql::run(conn, BEGIN, params)?;
             }
+        }
+        for client in std::mem::take(&mut self.lines) {
+            lanes::sync(conn, &client)?;
         }
         Ok(())
     }

@@ -48,7 +48,7 @@ options! {
     env = env: env,
 }
 
-fn edit<T, U>(
+pub(super) fn edit<T, U>(
     value: &mut Patch<T>,
     check: impl FnOnce(T) -> Result<U, Problem>,
 ) -> Result<Edit<U>, Problem> {

@@ -38,6 +38,8 @@ async fn a_client_is_created_listed_shown_changed_and_removed() {
     let options = options::none().as_object().unwrap().clone();
     expected.as_object_mut().unwrap().extend(options);
     expected["trusted"] = json!(false);
+    expected["priority"] = json!(0);
+    expected["maxConcurrent"] = Value::Null;
     assert_eq!(stage.get("/clients").await, json!({"clients": [expected]}));
 
     let mut details = expected.clone();
@@ -143,6 +145,61 @@ async fn a_job_is_accepted_for_a_client_and_for_a_repository_without_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_as_urgent_as_it_says_or_as_its_client_and_can_be_made_more_so_while_it_waits() {
+    let stage = Stage::new().await;
+    let client = stage.client().await;
+    let path = format!("/clients/{client}");
+    let change = r#"{"priority":7,"maxConcurrent":2}"#;
+    let changed = stage.send("PATCH", &path, change).await.json();
+    let share = (&changed["priority"], &changed["maxConcurrent"]);
+    assert_eq!(share, (&json!(7), &json!(2)));
+    let submit = async |branch: &str, priority: Value| {
+        let mut body = json!({"clientId": client, "prompt": "p", "branchName": branch});
+        if !priority.is_null() {
+            body["priority"] = priority;
+        }
+        stage.send("POST", "/jobs", &body.to_string()).await.json()
+    };
+    let first = submit("a", Value::Null).await["id"].clone();
+    let second = submit("b", json!(-100)).await["id"].clone();
+    let third = submit("c", json!(100)).await;
+    assert_eq!(third["position"], 1);
+    let queued = async || {
+        let queue = stage.get("/queue").await;
+        let queued = queue["queued"].as_array().unwrap().iter();
+        let shown = queued.map(|job| (job["id"].clone(), job["priority"].clone()));
+        shown.collect::<Vec<_>>()
+    };
+    let ids = [third["id"].clone(), first, second];
+    let shown = ids.iter().cloned().zip([100, 7, -100].map(|n| json!(n)));
+    assert_eq!(queued().await, shown.collect::<Vec<_>>());
+
+    let last = format!("/jobs/{}", ids[2].as_str().unwrap());
+    let changed = stage.send("PATCH", &last, r#"{"priority":99}"#).await;
+    assert_eq!(
+        (changed.status, &changed.json()["priority"]),
+        (200, &json!(99))
+    );
+    assert_eq!(stage.get(&last).await["priority"], 99);
+    assert_eq!(queued().await[1].0, ids[2]);
+    let history = stage.get(&format!("{last}/history")).await;
+    assert_eq!(history["history"][1]["detail"], "from -100 to 99");
+
+    stage.claim().await;
+    let running = format!("/jobs/{}", ids[0].as_str().unwrap());
+    let refused = stage.send("PATCH", &running, r#"{"priority":0}"#).await;
+    let code = refused.json()["code"].clone();
+    assert_eq!((refused.status, code), (409, json!("job_unfinished")));
+    stage.send("POST", &format!("{last}/cancel"), "").await;
+    let refused = stage.send("PATCH", &last, r#"{"priority":0}"#).await;
+    assert_eq!(
+        (refused.status, &refused.json()["code"]),
+        (400, &json!("job_ended"))
+    );
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_list_has_the_specified_members_and_a_cursor() {
     let stage = Stage::new().await;
     let body = json!({
@@ -170,7 +227,7 @@ async fn a_list_has_the_specified_members_and_a_cursor() {
             "status": "queued", "branchName": "feature/a", "title": "\"; rm -rf / #",
             "osFeatureId": "4e7df575-6bdc-4c38-944b-23a404b391db", "startedAt": null,
             "createdAt": NOW, "phase": null, "reason": null, "notBefore": null,
-            "completedAt": null,
+            "completedAt": null, "priority": 0,
         }],
         "total": 2, "limit": 50, "offset": 0, "nextCursor": null,
     });
@@ -279,7 +336,7 @@ fn queued(id: &str, client: &str) -> Value {
         "prNumber": null, "filesChanged": null, "reason": null, "phase": null, "phaseDetail": null, "attempt": 0,
         "notBefore": null, "cancelRequestedAt": null, "baseCommit": null, "headCommit": null,
         "savedRef": null, "sessionId": null, "model": "opus", "cliVersion": null,
-        "numTurns": null, "costUsd": null, "retryOf": null, "hasSecrets": false,
+        "numTurns": null, "costUsd": null, "retryOf": null, "priority": 0, "hasSecrets": false,
         "createdAt": NOW, "updatedAt": NOW, "logs": [], "options": options, "permissionDenials": [],
     })
 }
@@ -369,10 +426,10 @@ async fn the_queue_shows_what_runs_what_waits_and_what_is_parked() {
         }],
         "queued": [{
             "id": ready, "clientName": "shop", "branchName": "c", "position": 1, "createdAt": NOW,
-            "notBefore": null, "reason": null,
+            "priority": 0, "notBefore": null, "reason": null,
         }, {
             "id": parked, "clientName": "shop", "branchName": "b", "position": null,
-            "createdAt": NOW, "notBefore": "2025-01-07T18:00:00.000Z", "reason": "usage_limit",
+            "priority": 0, "createdAt": NOW, "notBefore": "2025-01-07T18:00:00.000Z", "reason": "usage_limit",
         }],
         "maxConcurrent": 2,
     });

@@ -24,6 +24,12 @@ with_options! {
         /// Whether the repository's own hooks, settings and MCP servers may run; false unless given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub trusted: Option<bool>,
+        /// How urgent its jobs are unless they say otherwise, from -100 to 100; 0 unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub priority: Option<i64>,
+        /// How many of its jobs may run at once; no limit unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub max_concurrent: Option<u32>,
     }
 }
 
@@ -41,6 +47,12 @@ with_option_patches! {
         /// Whether the repository's own hooks, settings and MCP servers may run; null is refused.
         #[serde(default, skip_serializing_if = "Patch::is_absent")]
         pub trusted: Patch<bool>,
+        /// How urgent its jobs are unless they say otherwise; null is refused.
+        #[serde(default, skip_serializing_if = "Patch::is_absent")]
+        pub priority: Patch<i64>,
+        /// How many of its jobs may run at once; null clears it.
+        #[serde(default, skip_serializing_if = "Patch::is_absent")]
+        pub max_concurrent: Patch<u32>,
     }
 }
 
@@ -67,6 +79,12 @@ pub struct ClientSummary {
     /// Whether the repository's own hooks, settings and MCP servers may run.
     #[serde(default)]
     pub trusted: bool,
+    /// How urgent its jobs are unless they say otherwise.
+    #[serde(default)]
+    pub priority: i64,
+    /// How many of its jobs may run at once; null for no limit.
+    #[serde(default)]
+    pub max_concurrent: Option<u32>,
     /// What it says of its jobs' runs; members of this object, not of one inside.
     #[serde(flatten)]
     pub options: RunOptions,
@@ -106,6 +124,12 @@ pub struct ClientDetails {
     /// Whether the repository's own hooks, settings and MCP servers may run.
     #[serde(default)]
     pub trusted: bool,
+    /// How urgent its jobs are unless they say otherwise.
+    #[serde(default)]
+    pub priority: i64,
+    /// How many of its jobs may run at once; null for no limit.
+    #[serde(default)]
+    pub max_concurrent: Option<u32>,
     /// What it says of its jobs' runs; members of this object, not of one inside.
     #[serde(flatten)]
     pub options: RunOptions,

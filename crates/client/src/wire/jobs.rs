@@ -31,10 +31,21 @@ with_options! {
         /// Where the callback goes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub os_callback_url: Option<String>,
+        /// How urgent it is, from -100 to 100; its client's unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub priority: Option<i64>,
         /// Keys of its own.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub secrets: Option<JobSecrets>,
     }
+}
+
+/// Body of `PATCH /jobs/:id`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpdateJob {
+    /// How urgent it is, from -100 to 100.
+    pub priority: i64,
 }
 
 /// Body of `POST /jobs/:id/retry`; may be left out for a job that brought no keys of its own.
@@ -136,6 +147,9 @@ pub struct JobSummary {
     pub not_before: Option<String>,
     /// When it ended.
     pub completed_at: Option<String>,
+    /// How urgent it is, from -100 to 100.
+    #[serde(default)]
+    pub priority: i64,
 }
 
 /// Answer to `GET /jobs`.
@@ -240,6 +254,9 @@ pub struct JobDetails {
     pub permission_denials: Vec<PermissionDenial>,
     /// The job this one repeats.
     pub retry_of: Option<String>,
+    /// How urgent it is, from -100 to 100.
+    #[serde(default)]
+    pub priority: i64,
     /// Whether it brought keys of its own.
     #[serde(default)]
     pub has_secrets: bool,

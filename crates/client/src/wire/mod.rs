@@ -23,7 +23,7 @@ pub use events::{Event, EventContent, EventPage, McpServer};
 pub use jobs::{
     Cancelled, CreateJob, Delivery, DeliveryList, DeliveryTry, HistoryEntry, JobClient, JobCreated,
     JobDetails, JobHistory, JobList, JobRetried, JobSummary, Message, PermissionDenial,
-    Redelivered, Released, RetryJob, SealedLog,
+    Redelivered, Released, RetryJob, SealedLog, UpdateJob,
 };
 pub use options::{JsonObject, RunOptions};
 pub use patch::Patch;

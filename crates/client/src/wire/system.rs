@@ -137,6 +137,9 @@ pub struct QueuedJob {
     pub branch_name: String,
     /// Place in the queue, from 1; null for a parked job.
     pub position: Option<u64>,
+    /// How urgent it is, from -100 to 100.
+    #[serde(default)]
+    pub priority: i64,
     /// When it was taken in.
     pub created_at: String,
     /// Time before which a parked job is not started.

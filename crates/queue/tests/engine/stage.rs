@@ -163,6 +163,7 @@ impl Stage {
         let submission = Submission {
             target,
             spec,
+            priority: None,
             secrets,
         };
         self.engine.submit(submission).await.unwrap().id

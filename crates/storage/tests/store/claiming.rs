@@ -137,7 +137,7 @@ async fn concurrent_claims_never_give_a_job_twice() {
 }
 
 #[tokio::test]
-async fn a_parked_job_waits_for_its_time_and_then_stands_last() {
+async fn a_parked_job_waits_for_its_time_and_then_stands_where_it_stood() {
     let (store, _dir) = store();
     with_jobs(&store, 2).await;
     let running = claim(&store, 1, at(20)).await.remove(0).job;
@@ -177,8 +177,8 @@ async fn a_parked_job_waits_for_its_time_and_then_stands_last() {
         .iter()
         .map(|j| j.id)
         .collect();
-    assert_eq!(place, [id(2), id(1)]);
-    assert_eq!(ids(&claim(&store, 5, at(101)).await), [id(2), id(1)]);
+    assert_eq!(place, [id(1), id(2)]);
+    assert_eq!(ids(&claim(&store, 5, at(101)).await), [id(1), id(2)]);
 }
 
 #[tokio::test]
@@ -195,7 +195,7 @@ async fn a_claim_finds_parked_jobs_whose_time_has_come_by_itself() {
     }
     assert_eq!(claim(&store, 5, at(99)).await, []);
     assert_eq!(store.next_not_before().await, Ok(Some(at(100))));
-    assert_eq!(ids(&claim(&store, 5, at(300)).await), [id(2), id(1)]);
+    assert_eq!(ids(&claim(&store, 5, at(300)).await), [id(1), id(2)]);
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! After any sequence of operations the counters say what is really there.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use agent_domain::{Ending, Event, Facts, Job, JobId, Reason, Status};
+use agent_domain::{
+    ClientId, Ending, Event, Facts, Job, JobId, Place, Priority, Reason, State, Status, Tag,
+    Timestamp,
+};
 use agent_storage::{Change, ClientCounts, JobFilter, NewJob, QueueCounts, Store, StoreError};
 
 use crate::kit::{at, change, claimed, client, happens, job, store};
@@ -23,39 +26,105 @@ impl Numbers {
 #[derive(Default)]
 struct Model {
     jobs: Vec<Job>,
-    /// Ready jobs in order.
-    line: Vec<JobId>,
+    /// Jobs that can be claimed.
+    ready: HashSet<JobId>,
+    /// Clients that had some at the end of the last transaction.
+    waiting: HashSet<ClientId>,
+    tags: HashMap<ClientId, Tag>,
+    served: Tag,
     now: i64,
+    with_priorities: bool,
 }
 
 impl Model {
-    fn place(&mut self, changed: Job) {
+    fn change(&mut self, changed: Job) {
         let before = self.jobs.iter_mut().find(|job| job.id == changed.id);
         if let Some(job) = before {
             *job = changed;
         }
     }
 
-    /// Puts parked jobs whose time has come into the line, by their time.
+    /// Makes parked jobs ready whose time has come.
     fn promote(&mut self) {
         let now = at(self.now);
-        let mut due: Vec<_> = self
-            .jobs
-            .iter()
-            .filter(|job| !self.line.contains(&job.id))
-            .filter_map(|job| match job.state {
-                agent_domain::State::Queued { not_before, reason } => {
-                    Some((not_before?, job.id, reason == Some(Reason::Lost)))
-                }
-                _ => None,
+        let due = self.jobs.iter().filter(|job| match job.state {
+            State::Queued { not_before, .. } => not_before.is_none_or(|at| at <= now),
+            _ => false,
+        });
+        self.ready.extend(due.map(|job| job.id));
+    }
+
+    /// The first ready job of a client.
+    fn first<'a>(&'a self, client: ClientId, gone: &HashSet<JobId>) -> Option<(&'a Job, Place)> {
+        let ready = self.jobs.iter().filter(|job| {
+            job.client_id == client && self.ready.contains(&job.id) && !gone.contains(&job.id)
+        });
+        ready
+            .map(|job| {
+                let comes_back = job.state.reason() == Some(Reason::Lost);
+                (job, Place::new(job.created_at, job.priority, comes_back))
             })
-            .filter(|(not_before, _, _)| *not_before <= now)
-            .collect();
-        due.sort();
-        for (_, id, was_lost) in due {
-            self.line
-                .insert(if was_lost { 0 } else { self.line.len() }, id);
+            .min_by_key(|(_, place)| *place)
+    }
+
+    /// Ends a transaction: who has something to do again is back in line.
+    fn settle(&mut self) {
+        for client in (1..=3).map(|number| client(number).id) {
+            let has_any = self.first(client, &HashSet::new()).is_some();
+            if !has_any {
+                self.waiting.remove(&client);
+            } else if !self.waiting.contains(&client) {
+                let tag = self.tags.entry(client).or_default();
+                let running = self.jobs.iter().any(|job| is(job, Status::Running));
+                if self.waiting.is_empty() && !running {
+                    self.served = tag.opens(self.served);
+                }
+                *tag = tag.back_in_line(self.served);
+                self.waiting.insert(client);
+            }
         }
+    }
+
+    /// Ready jobs in the order in which they are to be taken.
+    fn line(&self) -> Vec<JobId> {
+        let (mut tags, mut served) = (self.tags.clone(), self.served);
+        let mut gone = HashSet::new();
+        let mut line = Vec::new();
+        while let Some((job, place)) = self
+            .waiting
+            .iter()
+            .filter_map(|client| self.first(*client, &gone))
+            .min_by_key(|(job, place)| {
+                let tag = tags.get(&job.client_id).copied().unwrap_or_default();
+                // Jobs are accepted one after the other, and so are their numbers.
+                (tag.turn(job.priority, *place), *place, job.id.to_string())
+            })
+        {
+            let tag = tags.entry(job.client_id).or_default();
+            (*tag, served) = tag.taken(place, served);
+            gone.insert(job.id);
+            line.push(job.id);
+        }
+        line
+    }
+
+    /// Takes a turn of the first one's client.
+    fn take(&mut self, taken: Job, now: Timestamp) {
+        let (_, place) = self.first(taken.client_id, &HashSet::new()).unwrap();
+        let tag = self.tags.entry(taken.client_id).or_default();
+        (*tag, self.served) = tag.taken(place, self.served);
+        self.ready.remove(&taken.id);
+        assert_eq!(taken.updated_at, now);
+        self.change(taken);
+        self.settle();
+    }
+
+    /// Whether a position can be told exactly: nobody is urgent, and nothing comes back.
+    fn is_plain(&self) -> bool {
+        self.jobs.iter().all(|job| {
+            !self.ready.contains(&job.id)
+                || (job.priority == Priority::default() && job.state.reason() != Some(Reason::Lost))
+        })
     }
 
     fn count(&self, fits: impl Fn(&Job) -> bool) -> u64 {
@@ -69,7 +138,7 @@ fn is(job: &Job, status: Status) -> bool {
 
 #[tokio::test]
 async fn counters_lists_and_the_line_agree_with_a_model_after_random_operations() {
-    for start in [1, 0x9e37_79b9_7f4a_7c15] {
+    for (start, with_priorities) in [(1, false), (0x9e37_79b9_7f4a_7c15, true)] {
         let (store, _dir) = store();
         for number in 1..=3 {
             store.insert_client(client(number)).await.unwrap();
@@ -77,6 +146,7 @@ async fn counters_lists_and_the_line_agree_with_a_model_after_random_operations(
         let mut numbers = Numbers(start);
         let mut model = Model {
             now: 100,
+            with_priorities,
             ..Model::default()
         };
         for step in 0..400 {
@@ -92,11 +162,12 @@ async fn counters_lists_and_the_line_agree_with_a_model_after_random_operations(
 }
 
 async fn operate(store: &Store, model: &mut Model, numbers: &mut Numbers) {
-    match numbers.below(10) {
+    match numbers.below(if model.with_priorities { 11 } else { 10 }) {
         0..4 => create(store, model, numbers).await,
         4..6 => claim(store, model, numbers).await,
         6 => cancel(store, model, numbers).await,
         7 => stale(store, model, numbers).await,
+        10 => reprioritize(store, model, numbers).await,
         _ => end_one(store, model, numbers).await,
     }
 }
@@ -123,10 +194,18 @@ async fn create(store: &Store, model: &mut Model, numbers: &mut Numbers) {
         assert_eq!(created, Err(StoreError::BranchHeld(holder)));
         return;
     }
-    model.promote();
-    model.line.push(new.id);
+    let id = new.id;
     model.jobs.push(new);
-    assert_eq!(created.unwrap().position, model.line.len() as u64);
+    model.promote();
+    model.settle();
+    let line = model.line();
+    let place = line.iter().position(|ready| *ready == id).unwrap() as u64 + 1;
+    let position = created.unwrap().position;
+    if model.is_plain() {
+        assert_eq!(position, place, "{line:?}");
+    } else {
+        assert!((1..=line.len() as u64).contains(&position), "{position}");
+    }
 }
 
 async fn claim(store: &Store, model: &mut Model, numbers: &mut Numbers) {
@@ -135,14 +214,13 @@ async fn claim(store: &Store, model: &mut Model, numbers: &mut Numbers) {
     let asked = store.claim(limit, now, move |job| Some(claimed(job, now)));
     let claims = asked.await.unwrap();
     model.promote();
-    let expected: Vec<_> = model
-        .line
-        .drain(..model.line.len().min(usize::try_from(limit).unwrap()))
-        .collect();
+    model.settle();
+    let line = model.line();
+    let expected = &line[..line.len().min(usize::try_from(limit).unwrap())];
     let got: Vec<_> = claims.iter().map(|claimed| claimed.job.id).collect();
     assert_eq!(got, expected);
     for claimed in claims {
-        model.place(claimed.job);
+        model.take(claimed.job, now);
     }
 }
 
@@ -151,8 +229,25 @@ async fn cancel(store: &Store, model: &mut Model, numbers: &mut Numbers) {
         return;
     };
     let next = happens(store, &job, Event::CancelRequested, at(model.now)).await;
-    model.line.retain(|id| *id != job.id);
-    model.place(next);
+    model.ready.remove(&job.id);
+    model.change(next);
+    model.settle();
+}
+
+async fn reprioritize(store: &Store, model: &mut Model, numbers: &mut Numbers) {
+    let Some(job) = pick(model, numbers, |job| is(job, Status::Queued)) else {
+        return;
+    };
+    let priority = i64::try_from(numbers.below(201)).unwrap() - 100;
+    let event = Event::Reprioritized(priority.try_into().unwrap());
+    let next = happens(store, &job, event, at(model.now)).await;
+    let due = matches!(next.state, State::Queued { not_before, .. }
+        if not_before.is_none_or(|before| before <= at(model.now)));
+    if due {
+        model.ready.insert(job.id);
+    }
+    model.change(next);
+    model.settle();
 }
 
 /// Somebody who read the job earlier comes too late.
@@ -160,7 +255,7 @@ async fn stale(store: &Store, model: &mut Model, numbers: &mut Numbers) {
     let Some(mut job) = pick(model, numbers, |job| job.version > 0) else {
         return;
     };
-    job.state = agent_domain::State::Completed { at: at(model.now) };
+    job.state = State::Completed { at: at(model.now) };
     let late = Change {
         job,
         event: "completed",
@@ -203,14 +298,15 @@ async fn end_one(store: &Store, model: &mut Model, numbers: &mut Numbers) {
     assert_eq!(store.commit(next.clone()).await, Ok(true));
     if matches!(
         next.job.state,
-        agent_domain::State::Queued {
+        State::Queued {
             not_before: None,
             ..
         }
     ) {
-        model.line.insert(0, job.id);
+        model.ready.insert(job.id);
     }
-    model.place(next.job);
+    model.change(next.job);
+    model.settle();
 }
 
 /// Microseconds that differ from job to job.
@@ -228,16 +324,16 @@ fn pick(model: &Model, numbers: &mut Numbers, fits: impl Fn(&Job) -> bool) -> Op
 }
 
 async fn check(store: &Store, model: &Model) {
-    let parked = model.count(|job| is(job, Status::Queued)) - model.line.len() as u64;
+    let parked = model.count(|job| is(job, Status::Queued)) - model.ready.len() as u64;
     let counts = QueueCounts {
         running: model.count(|job| is(job, Status::Running)),
-        ready: model.line.len() as u64,
+        ready: model.ready.len() as u64,
         parked,
     };
     assert_eq!(store.counts().await, Ok(counts));
     let queue = store.queue(500).await.unwrap();
     let line: Vec<_> = queue.ready.iter().map(|job| job.id).collect();
-    assert_eq!(line, model.line);
+    assert_eq!(line, model.line());
     assert_eq!(queue.parked.len() as u64, parked);
     assert_eq!(queue.running.len() as u64, counts.running);
 

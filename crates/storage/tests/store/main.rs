@@ -5,6 +5,7 @@
 mod claiming;
 mod clients;
 mod counters;
+mod fairness;
 mod group;
 mod holding;
 mod jobs;

@@ -1,8 +1,8 @@
 //! Clients and jobs to test with, and what becomes of them.
 
 use agent_domain::{
-    Client, ClientId, Event, Facts, Fence, Job, JobId, JobSpec, RepoSlug, RunOptions, SecretKinds,
-    State, Timestamp, WorkerId, apply,
+    Client, ClientId, Event, Facts, Fence, Job, JobId, JobSpec, Priority, RepoSlug, RunOptions,
+    SecretKinds, State, Timestamp, WorkerId, apply,
 };
 use agent_storage::Change;
 
@@ -23,6 +23,8 @@ pub(crate) fn client(number: u64) -> Client {
         default_branch: "main".parse().unwrap(),
         options: RunOptions::default(),
         trusted: false,
+        priority: Priority::default(),
+        max_concurrent: None,
         created_at: at(1),
         updated_at: at(1),
     }
@@ -43,6 +45,7 @@ pub(crate) fn job(number: u64, client: &Client) -> Job {
             secrets: SecretKinds::default(),
         },
         retry_of: None,
+        priority: Priority::default(),
         version: 0,
         attempt: 0,
         fence: Fence(0),
