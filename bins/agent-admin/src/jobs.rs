@@ -139,6 +139,7 @@ fn show(screen: &mut Screen, job: JobDetails) -> Result<Exit, Failure> {
         ("session", job.session_id),
         ("turns", number(job.num_turns)),
         ("cost", job.cost_usd.map(|cost| format!("${cost:.4}"))),
+        ("output", job.output.map(|output| output.to_string())),
         ("denied", denied(&job.permission_denials)),
         ("retry of", job.retry_of),
         (

@@ -46,6 +46,9 @@ pub(crate) struct Run {
     /// JSON file with MCP servers by name
     #[arg(long, value_name = "FILE")]
     pub(crate) mcp_servers: Option<PathBuf>,
+    /// File with a JSON Schema for the agent's answer
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output_schema: Option<PathBuf>,
     /// Variable for the agent's environment, NAME=VALUE; may be repeated. Not for secrets: the
     /// server stores and shows it
     #[arg(long, value_name = "VARIABLE", value_parser = variable)]
@@ -66,6 +69,7 @@ pub(crate) enum RunOption {
     AppendSystemPrompt,
     Agents,
     McpServers,
+    OutputSchema,
     Env,
     MaxConcurrent,
 }
@@ -86,6 +90,7 @@ pub(crate) fn read(run: Run) -> Result<RunOptions, Failure> {
         append_system_prompt: run.append_system_prompt,
         agents: file(run.agents)?,
         mcp_servers: file(run.mcp_servers)?.map(servers),
+        output_schema: file(run.output_schema)?,
         env,
     })
 }
@@ -106,6 +111,7 @@ pub(crate) fn change(run: Run, share: Share, unset: &[RunOption]) -> Result<Upda
         append_system_prompt: patch(set.append_system_prompt, O::AppendSystemPrompt, unset)?,
         agents: patch(set.agents, O::Agents, unset)?,
         mcp_servers: patch(set.mcp_servers, O::McpServers, unset)?,
+        output_schema: patch(set.output_schema, O::OutputSchema, unset)?,
         env: patch(set.env, O::Env, unset)?,
         priority: share.priority.into(),
         max_concurrent: patch(share.max_concurrent, O::MaxConcurrent, unset)?,
@@ -143,6 +149,7 @@ pub(crate) fn rows(options: &RunOptions) -> Vec<(&'static str, Option<String>)> 
         ("system prompt", options.append_system_prompt.clone()),
         ("agents", options.agents.as_ref().map(json)),
         ("MCP servers", options.mcp_servers.as_ref().map(json)),
+        ("output schema", options.output_schema.as_ref().map(json)),
         ("environment", env),
     ]
 }

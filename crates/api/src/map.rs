@@ -74,6 +74,7 @@ fn run_options(options: RunOptions) -> wire::RunOptions {
         append_system_prompt: options.append_system_prompt,
         agents: options.agents.as_ref().map(json_object),
         mcp_servers: options.mcp_servers.as_ref().map(json_object),
+        output_schema: options.output_schema.as_ref().map(json_object),
         env: options.env.map(variables),
     }
 }
@@ -83,6 +84,11 @@ fn variables(env: BTreeMap<VariableName, String>) -> BTreeMap<String, String> {
     named
         .map(|(name, value)| (name.to_string(), value))
         .collect()
+}
+
+/// It was JSON when the worker checked it.
+fn json_value(json: &JsonText) -> Option<serde_json::Value> {
+    serde_json::from_str(json.as_str()).ok()
 }
 
 /// It was an object when it was taken in.
@@ -188,6 +194,7 @@ pub(crate) fn job_details(found: JobWithClient, seals: &[(u32, LogSeal)]) -> wir
         cli_version: facts.cli_version,
         num_turns: facts.num_turns,
         cost_usd,
+        output: facts.output.as_ref().and_then(json_value),
         permission_denials: facts.denied.into_iter().map(permission_denial).collect(),
         retry_of: job.retry_of.map(|id| id.to_string()),
         priority: job.priority.get().into(),

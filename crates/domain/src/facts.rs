@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{CommitId, DeniedCall, RunUsage, Usd};
+use crate::{CommitId, DeniedCall, JsonText, RunUsage, Usd};
 
 /// A pull request at a forge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub struct Facts {
     pub cost: Option<Usd>,
     /// What this attempt may cost at most, where that is limited.
     pub allotted: Option<Usd>,
+    /// The agent's answer, where the job has asked for one of a certain form.
+    pub output: Option<JsonText>,
     /// What the agent was not allowed to do.
     pub denied: Vec<DeniedCall>,
     /// What holds the attempt up in its phase, for people; unlike all others it is told anew each
@@ -72,6 +74,7 @@ impl Facts {
             // Nobody but the ledger knows better.
             cost: self.cost,
             allotted: self.allotted,
+            output: newer.output.or(self.output),
             denied: if newer.denied.is_empty() {
                 self.denied
             } else {

@@ -33,6 +33,8 @@ pub const TOOL_RULE_CHARS: usize = 500;
 pub const SYSTEM_PROMPT_BYTES: usize = 16 * 1024;
 /// Longest JSON of an option that becomes one argument of a program, in bytes.
 pub const OPTION_JSON_BYTES: usize = 64 * 1024;
+/// Longest answer of a form that a job has asked for, in bytes.
+pub const OUTPUT_BYTES: usize = 256 * 1024;
 /// Most variables of a job's own.
 pub const VARIABLES: usize = 100;
 /// Longest name of a variable, in bytes.

@@ -66,6 +66,8 @@ options! {
     agents: JsonText,
     /// Passed as `--mcp-config`, through a file: an object of MCP servers by name.
     mcp_servers: JsonText,
+    /// Passed as `--json-schema`: the form that the agent's answer must have.
+    output_schema: JsonText,
     /// Variables that the agent has beside those of the server.
     env: BTreeMap<VariableName, String>,
 }

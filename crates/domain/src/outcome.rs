@@ -122,6 +122,9 @@ pub struct ResultSummary {
     pub num_turns: Option<u64>,
     /// `total_cost_usd`.
     pub cost_usd: Option<f64>,
+    /// `structured_output` as JSON. One that is longer than [`crate::limits::OUTPUT_BYTES`] is cut
+    /// right behind that.
+    pub structured_output: Option<String>,
     /// How many tool calls were denied.
     pub permission_denials: u64,
 }

@@ -1,7 +1,8 @@
 //! The body of a callback, field for field as the agent server specification has it.
 
-use agent_domain::{Job, State, iso_millis};
+use agent_domain::{Job, JsonText, State, iso_millis};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -14,6 +15,14 @@ struct Payload<'a> {
     files_changed: Option<u64>,
     error: Option<&'a str>,
     completed_at: Option<String>,
+    /// Not in the specification, so only for jobs that have asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<&'a RawValue>,
+}
+
+/// JSON as it is; whoever has made it has written it as JSON.
+fn raw(json: &JsonText) -> Option<&RawValue> {
+    serde_json::from_str(json.as_str()).ok()
 }
 
 /// Writes the callback body of a job that has ended.
@@ -31,6 +40,7 @@ pub(crate) fn body(job: &Job) -> String {
             _ => None,
         },
         completed_at: job.state.ended_at().map(iso_millis),
+        output: job.facts.output.as_ref().and_then(raw),
     };
     // A struct of texts and numbers always has a JSON form.
     serde_json::to_string(&payload).unwrap_or_default()

@@ -30,6 +30,8 @@ pub fn command_line(
     line.rules("--disallowedTools", options.disallowed_tools.as_deref());
     let agents = options.agents.as_ref();
     line.option("--agents", agents.map(agent_domain::JsonText::as_str));
+    let schema = options.output_schema.as_ref();
+    line.option("--json-schema", schema.map(agent_domain::JsonText::as_str));
     for argument in project.arguments() {
         line.word(argument);
     }
@@ -115,6 +117,7 @@ mod tests {
             disallowed_tools: Some(vec![rule("WebFetch")]),
             append_system_prompt: Some("Be brief.".into()),
             agents: Some(JsonText::new(r#"{"a":1}"#)),
+            output_schema: Some(JsonText::new("{}")),
             // Goes by the file, whatever it says.
             mcp_servers: Some(JsonText::new(r#"{"secret":1}"#)),
             ..RunOptions::default()
@@ -123,7 +126,7 @@ mod tests {
             written(&options, &Project::Trusted, Some(Path::new("/a/mcp.json"))),
             "--model|opus|--fallback-model|sonnet,haiku|--permission-mode|plan|--max-turns|7|\
              --allowedTools|Edit|Bash(git log:*)|--disallowedTools|WebFetch|--agents|{\"a\":1}|\
-             --mcp-config|/a/mcp.json|--append-system-prompt|Be brief."
+             --json-schema|{}|--mcp-config|/a/mcp.json|--append-system-prompt|Be brief."
         );
     }
 

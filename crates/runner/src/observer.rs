@@ -1,6 +1,6 @@
 //! Picks from the transcript what the outcome of a run depends on.
 
-use agent_domain::{DENIED_CALLS_MAX, DeniedCall, ResultSummary, RunSummary};
+use agent_domain::{DENIED_CALLS_MAX, DeniedCall, ResultSummary, RunSummary, limits};
 
 use crate::event::Object;
 use crate::mask::Masker;
@@ -155,6 +155,11 @@ impl RunObserver {
                 .integer("num_turns")
                 .and_then(|turns| u64::try_from(turns).ok()),
             cost_usd: event.number("total_cost_usd"),
+            structured_output: event.raw("structured_output").map(|json| {
+                let mut masked = self.masker.text(json).into_owned();
+                masked.truncate(masked.floor_char_boundary(limits::OUTPUT_BYTES + 4));
+                masked
+            }),
             permission_denials: event
                 .count("permission_denials")
                 .map_or(0, |count| count as u64),
@@ -211,6 +216,26 @@ mod tests {
         assert_eq!(
             (result.text.as_str(), result.permission_denials),
             ("done", 2)
+        );
+    }
+
+    #[test]
+    fn a_structured_answer_is_kept_as_json_and_not_endlessly() {
+        let answered = |json: &str| {
+            let line = format!(r#"{{"structured_output":{json},"type":"result"}}"#);
+            observe(&[&line]).result.unwrap().structured_output
+        };
+        let short = r#"{ "b": [1, "ü"], "a": null }"#;
+        assert_eq!(answered(short).as_deref(), Some(short));
+        let long = format!(r#"["{}"]"#, "ü".repeat(limits::OUTPUT_BYTES));
+        let kept = answered(&long).unwrap().len();
+        assert!((limits::OUTPUT_BYTES + 1..limits::OUTPUT_BYTES + 5).contains(&kept));
+        assert_eq!(
+            observe(&[r#"{"type":"result"}"#])
+                .result
+                .unwrap()
+                .structured_output,
+            None
         );
     }
 

@@ -144,6 +144,8 @@ struct ResultSummaryForm {
     text: String,
     num_turns: Option<u64>,
     cost_usd: Option<f64>,
+    #[serde(default)]
+    structured_output: Option<String>,
     permission_denials: u64,
 }
 
@@ -309,6 +311,7 @@ mod tests {
                     input: None,
                 }],
                 result: Some(ResultSummary {
+                    structured_output: Some("{}".into()),
                     subtype: "success".into(),
                     cost_usd: Some(0.1),
                     ..ResultSummary::default()

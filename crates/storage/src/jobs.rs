@@ -19,14 +19,14 @@ pub(crate) const INSERT: &str = "
         cancel_requested_at, ended_at, error, base_commit, head_commit, saved_ref, worktree_path,
         exit_code, pr_number, pr_url, files_changed, session_id, model, cli_version, num_turns,
         spent_nanos, started_at, updated_at, worker, lost_runs, allotted_nanos, phase_detail, denied,
-        resume, priority, id, client_id, branch, title, os_feature_id, callback_url, wanted_model, permission_mode,
+        resume, priority, output, id, client_id, branch, title, os_feature_id, callback_url, wanted_model, permission_mode,
         timeout_us, idle_timeout_us, own_agent_key, own_git_token, retry_of, created_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?,
         ?, ?, ?, ?, ?, ?, ?,
         ?, ?, ?, ?, ?, ?, ?, ?,
         ?, ?, ?, ?, ?, ?, ?, ?,
         ?, ?, ?, ?, ?, ?, ?, ?,
-        ?, ?, ?, ?, ?, ?, ?, ?)";
+        ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 /// The values of [`rows::changing`], of which [`rows::BOOKED`] is what is booked with the change, and is
 /// added; then whether a log is sealed with it, `seq` and the version before.
@@ -38,7 +38,7 @@ pub(crate) const UPDATE: &str = "
         pr_number = ?, pr_url = ?, files_changed = ?, session_id = ?, model = ?, cli_version = ?,
         num_turns = ?, spent_nanos = coalesce(coalesce(spent_nanos, 0) + ?, spent_nanos),
         started_at = ?, updated_at = ?, worker = ?, lost_runs = ?, allotted_nanos = ?,
-        phase_detail = ?, denied = ?, resume = ?, priority = ?, seals = seals + ?
+        phase_detail = ?, denied = ?, resume = ?, priority = ?, output = ?, seals = seals + ?
     WHERE seq = ? AND version = ?";
 
 /// What [`Stored`] holds.

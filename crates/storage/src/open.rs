@@ -27,6 +27,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0014_denied.sql"),
     include_str!("../../../migrations/sqlite/0015_resume.sql"),
     include_str!("../../../migrations/sqlite/0016_fair_line.sql"),
+    include_str!("../../../migrations/sqlite/0017_output.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

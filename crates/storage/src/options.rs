@@ -31,6 +31,9 @@ struct Form {
     /// JSON within JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     mcp_servers: Option<String>,
+    /// JSON within JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_schema: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     env: Option<BTreeMap<String, String>>,
 }
@@ -45,6 +48,7 @@ pub(crate) fn json(options: &RunOptions) -> Result<Option<String>, StoreError> {
         append_system_prompt: options.append_system_prompt.clone(),
         agents: options.agents.as_ref().map(ToString::to_string),
         mcp_servers: options.mcp_servers.as_ref().map(ToString::to_string),
+        output_schema: options.output_schema.as_ref().map(ToString::to_string),
         env: options.env.as_ref().map(|env| {
             let named = env.iter();
             named
@@ -86,6 +90,7 @@ pub(crate) fn with(columns: RunOptions, stored: Option<&str>) -> Result<RunOptio
         append_system_prompt: form.append_system_prompt,
         agents: form.agents.map(JsonText::new),
         mcp_servers: form.mcp_servers.map(JsonText::new),
+        output_schema: form.output_schema.map(JsonText::new),
         env: env.transpose()?,
         ..columns
     })

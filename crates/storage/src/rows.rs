@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_domain::{
-    Client, Facts, Fence, Job, JobSpec, Phase, Place, Priority, PullRequest, Reason, RepoSlug,
-    RunOptions, SecretKinds, State, Status, Timestamp, Usd, WorkerId,
+    Client, Facts, Fence, Job, JobSpec, JsonText, Phase, Place, Priority, PullRequest, Reason,
+    RepoSlug, RunOptions, SecretKinds, State, Status, Timestamp, Usd, WorkerId,
 };
 use rusqlite::Row;
 use rusqlite::types::{FromSql, Value};
@@ -54,7 +54,7 @@ macro_rules! job_columns {
              j.ended_at, j.error, \
              j.base_commit, j.head_commit, j.saved_ref, j.worktree_path, j.exit_code, \
              j.pr_number, j.pr_url, j.files_changed, j.session_id, j.model, j.cli_version, \
-             j.num_turns, j.spent_nanos, j.allotted_nanos, j.denied, j.phase_detail, j.created_at, j.started_at, j.updated_at"
+             j.num_turns, j.spent_nanos, j.allotted_nanos, j.denied, j.output, j.phase_detail, j.created_at, j.started_at, j.updated_at"
         )
     };
 }
@@ -304,12 +304,13 @@ fn facts(columns: &mut Columns<'_, '_>) -> Result<Facts, StoreError> {
         cost: columns.whole_option()?.map(Usd::from_nanos),
         allotted: columns.whole_option()?.map(Usd::from_nanos),
         denied: denied(columns)?,
+        output: columns.take::<Option<Arc<str>>>()?.map(JsonText::new),
         phase_detail: columns.take()?,
     })
 }
 
 /// How many values [`changing`] gives.
-pub(crate) const CHANGING: usize = 34;
+pub(crate) const CHANGING: usize = 35;
 /// Which of them is what the change books; it gives none.
 pub(crate) const BOOKED: usize = 24;
 
@@ -354,6 +355,7 @@ pub(crate) fn changing(job: &Job) -> Result<[Cell<'_>; CHANGING], StoreError> {
         denied_cell(&facts.denied)?,
         resume_cell(job.resume.as_ref())?,
         int(i64::from(job.priority.get())),
+        option(facts.output.as_ref(), |output| text(output.as_str())),
     ])
 }
 

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::holds::Hold;
 use crate::journal::Journal;
 use crate::lease;
+use crate::output;
 use crate::prepare::git_failed;
 use crate::worker::WorkerParts;
 
@@ -171,6 +172,9 @@ impl Attempt<'_> {
             self.learn(&end.summary, end.exit_code);
             if let Err(ending) = judge(&end) {
                 return Err(self.unless_it_goes_on(&end, ending).into());
+            }
+            if let Some(schema) = &self.assignment.options.output_schema {
+                self.facts.output = Some(output::take(schema, &end.summary)?);
             }
             self.unless_cancelled()?;
         }

@@ -13,6 +13,7 @@ mod holds;
 mod journal;
 mod lease;
 mod orphans;
+mod output;
 mod patience;
 mod prepare;
 mod resume;

@@ -29,6 +29,8 @@ pub(crate) struct Args {
     /// `--setting-sources`; all of them where it is not given.
     sources: Option<Vec<String>>,
     pub(crate) appended: Option<String>,
+    /// Whether `--json-schema` asks for an answer of a form.
+    pub(crate) structured: bool,
     /// Names of the subagents of `--agents`.
     pub(crate) agents: Vec<String>,
 }
@@ -202,6 +204,10 @@ fn set(args: &mut Args, names: &[&str], values: &[&str]) -> Result<(), String> {
         "--session-id" => args.session_id = Some(one.to_owned()),
         "--resume" => args.resume = Some(one.to_owned()),
         "--model" => args.model = Some(one.to_owned()),
+        "--json-schema" => {
+            given::check_schema(one)?;
+            args.structured = true;
+        }
         "--agents" => args.agents = given::agents(one)?,
         "--max-budget-usd" => args.max_budget = Some(one.to_owned()),
         "--mcp-config" => args

@@ -36,6 +36,23 @@ pub(crate) fn agents(value: &str) -> Result<Vec<String>, String> {
     Ok(agents.into_iter().map(|(name, _)| name).collect())
 }
 
+/// Refuses what the real one does not take for a JSON Schema; it looks deeper.
+pub(crate) fn check_schema(value: &str) -> Result<(), String> {
+    const TYPES: [&str; 7] = [
+        "array", "boolean", "integer", "null", "number", "object", "string",
+    ];
+    let schema: Value = serde_json::from_str(value)
+        .map_err(|error| format!("Error: --json-schema is not valid JSON: {error}"))?;
+    let known = |kind: &str| TYPES.contains(&kind);
+    if schema["type"].as_str().is_none_or(known) {
+        return Ok(());
+    }
+    let what = "data/type must be equal to one of the allowed values";
+    Err(format!(
+        "Error: --json-schema is not a valid JSON Schema: {what}"
+    ))
+}
+
 /// The servers of every `--mcp-config`; one with neither command nor address counts for nothing.
 pub(crate) fn servers(configs: &[String]) -> Vec<(String, Value)> {
     let files = configs.iter().filter_map(|config| object(config));

@@ -36,6 +36,8 @@ pub(crate) struct Tools {
     only: Option<Vec<String>>,
     /// Names of the subagents there are beside the CLI's own.
     pub(crate) agents: Vec<String>,
+    /// Whether there is the tool by which an answer of a form is given.
+    structured: bool,
 }
 
 /// What happens to a call.
@@ -56,12 +58,15 @@ impl Tools {
             disallowed: args.disallowed.clone(),
             only: args.tools.clone(),
             agents: args.agents.clone(),
+            structured: args.structured,
         }
     }
 
     /// What the init event lists.
     pub(crate) fn listed(&self) -> Vec<&'static str> {
-        TOOLS.into_iter().filter(|tool| self.exists(tool)).collect()
+        let structured = self.structured.then_some("StructuredOutput");
+        let tools = TOOLS.into_iter().filter(|tool| self.exists(tool));
+        tools.chain(structured).collect()
     }
 
     fn exists(&self, tool: &str) -> bool {

@@ -1,7 +1,9 @@
 //! What a job and its client say of how the agent is run, from the command line to the agent.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use agent_tests::callback::Receiver;
 use agent_tests::server::{Builder, Server};
 use serde_json::{Value, json};
 
@@ -189,4 +191,51 @@ result ok Did what I could."#;
         shown.contains("denied:") && shown.contains("; Bash {"),
         "{shown}"
     );
+}
+
+#[test]
+fn an_answer_of_the_form_that_was_asked_for_is_returned_as_json() {
+    let receiver = Receiver::start().unwrap();
+    let builder = Builder::new().unwrap();
+    let repo = builder.repo("acme", "site").unwrap();
+    let server = builder.start().unwrap();
+    let run = |branch: &str, answer: &str| {
+        let script = format!("write a.txt a\n{answer}\nresult ok Done.");
+        let mut body = scripted(branch, &script);
+        body["outputSchema"] = json!({
+            "type": "object", "required": ["risk"],
+            "properties": {"risk": {"enum": ["low", "high"]}},
+        });
+        body["osCallbackUrl"] = json!(receiver.url());
+        server.wait(&server.submit(&body).unwrap()).unwrap()
+    };
+    let good = run("good", r#"structured {"risk": "low", "why": ["small"]}"#);
+    let answer = json!({"risk": "low", "why": ["small"]});
+    assert_eq!(
+        (&good["status"], &good["output"]),
+        (&json!("completed"), &answer)
+    );
+
+    for (branch, answer) in [
+        ("none", "text I forgot."),
+        ("other", r#"structured {"risk": "medium"}"#),
+    ] {
+        let bad = run(branch, answer);
+        let told = (&bad["status"], &bad["reason"], &bad["exitCode"]);
+        assert_eq!(
+            told,
+            (&json!("failed"), &json!("output_schema"), &json!(0)),
+            "{bad:#}"
+        );
+        assert_eq!((&bad["output"], repo.rev(branch)), (&Value::Null, None));
+        assert!(bad["savedRef"].is_string());
+    }
+    let told = receiver.wait_for(3, Duration::from_secs(60)).unwrap();
+    let outputs = told.iter().map(|request| {
+        let body = request.json().unwrap();
+        let is_good = body["jobId"] == good["id"];
+        assert_eq!(body.get("output"), is_good.then_some(&answer), "{body}");
+        is_good
+    });
+    assert_eq!(outputs.filter(|is_good| *is_good).count(), 1);
 }

@@ -45,6 +45,7 @@ options! {
     append_system_prompt = append_system_prompt: append_system_prompt,
     agents = agents: |agents| named("agents", &agents, subagent),
     mcp_servers = mcp_servers: |servers| named("mcpServers", &servers, mcp_server),
+    output_schema = output_schema: output_schema,
     env = env: env,
 }
 
@@ -138,7 +139,12 @@ fn named(
         let checked = object.and_then(check);
         checked.map_err(|what| Problem::field(&path, what))?;
     }
-    let json = Value::Object(members.clone()).to_string();
+    argument_json(name, &Value::Object(members.clone()))
+}
+
+/// JSON that becomes an argument of a program.
+fn argument_json(name: &str, value: &Value) -> Result<JsonText, Problem> {
+    let json = value.to_string();
     if json.len() > limits::OPTION_JSON_BYTES {
         let what = format!("must be at most {} bytes", limits::OPTION_JSON_BYTES);
         return Err(Problem::field(name, what));
@@ -147,6 +153,18 @@ fn named(
         return Err(Problem::field(name, "must not contain NUL"));
     }
     Ok(JsonText::new(json))
+}
+
+/// A schema by which an answer can be checked, with nothing fetched for it.
+fn output_schema(schema: JsonObject) -> Result<JsonText, Problem> {
+    let schema = Value::Object(schema);
+    let json = argument_json("outputSchema", &schema)?;
+    let refused = |error: jsonschema::ValidationError<'_>| {
+        let text = format!("is not a JSON Schema that can be used: {error}");
+        Problem::field("outputSchema", text.chars().take(500).collect::<String>())
+    };
+    jsonschema::validator_for(&schema).map_err(refused)?;
+    Ok(json)
 }
 
 /// Where in a body something is wrong; a name that is too long to be right is cut.
@@ -212,13 +230,10 @@ mod tests {
         checked(serde_json::from_value(options).unwrap())
     }
 
-    #[test]
-    fn an_option_that_is_wrong_is_named() {
+    fn wrong_words() -> Vec<(Value, &'static str)> {
         let many = vec!["Edit"; 101];
         let long = "x".repeat(64 * 1024);
-        let agent = |agent: Value| json!({"agents": {"a": agent}});
-        let server = |server: Value| json!({"mcpServers": {"s": server}});
-        for (options, wrong) in [
+        vec![
             (json!({"timeoutSeconds": 0}), "timeoutSeconds "),
             (json!({"idleTimeoutSeconds": 86_401}), "idleTimeoutSeconds "),
             (json!({"permissionMode": "yolo"}), "permissionMode "),
@@ -234,6 +249,14 @@ mod tests {
             (json!({"appendSystemPrompt": " "}), "appendSystemPrompt "),
             (json!({"appendSystemPrompt": "a\0"}), "appendSystemPrompt "),
             (json!({"appendSystemPrompt": long}), "appendSystemPrompt "),
+        ]
+    }
+
+    fn wrong_objects() -> Vec<(Value, &'static str)> {
+        let long = "x".repeat(64 * 1024);
+        let agent = |agent: Value| json!({"agents": {"a": agent}});
+        let server = |server: Value| json!({"mcpServers": {"s": server}});
+        vec![
             (json!({"agents": {"a b": {}}}), "agents.a b "),
             (agent(json!(1)), "agents.a "),
             (agent(json!({"description": "d"})), "agents.a "),
@@ -258,11 +281,30 @@ mod tests {
                 "mcpServers.s ",
             ),
             (server(json!({"type": 1, "command": "x"})), "mcpServers.s "),
+            (
+                json!({"outputSchema": {"type": "nonsense"}}),
+                "outputSchema ",
+            ),
+            (
+                json!({"outputSchema": {"$ref": "https://example.org/x"}}),
+                "outputSchema ",
+            ),
+            (
+                json!({"outputSchema": {"$ref": "file:///etc/passwd"}}),
+                "outputSchema ",
+            ),
+            (json!({"outputSchema": {"pattern": "("}}), "outputSchema "),
+            (json!({"outputSchema": {"const": long}}), "outputSchema "),
             (json!({"env": {"LD_PRELOAD": "x"}}), "env.LD_PRELOAD "),
             (json!({"env": {"a-b": "x"}}), "env.a-b "),
             (json!({"env": {"A": "x\0"}}), "env.A "),
             (json!({"env": {"A": long}}), "env "),
-        ] {
+        ]
+    }
+
+    #[test]
+    fn an_option_that_is_wrong_is_named() {
+        for (options, wrong) in wrong_words().into_iter().chain(wrong_objects()) {
             let refused = read(options.clone()).map(drop).unwrap_err().to_string();
             assert!(refused.starts_with(wrong), "{options}: {refused}");
         }

@@ -16,6 +16,7 @@ fn every() -> Value {
         "appendSystemPrompt": "Be brief.\n",
         "agents": {"critic": {"description": "Reads", "prompt": "Read.", "model": "haiku"}},
         "mcpServers": {"tracker": {"type": "http", "url": "https://t.example", "headers": {"a": "b"}}},
+        "outputSchema": {"type": "object", "properties": {"a": {"type": "integer"}}},
         "env": {"CI": "1", "EMPTY": ""},
     })
 }
@@ -145,6 +146,8 @@ async fn an_option_that_is_wrong_is_named_and_nothing_changes() {
         (json!({"agents": {"a": {"prompt": "p"}}}), "agents.a"),
         (json!({"mcpServers": {"a": {}}}), "mcpServers.a"),
         (json!({"mcpServers": "file.json"}), "mcpServers"),
+        (json!({"outputSchema": {"type": 7}}), "outputSchema"),
+        (json!({"outputSchema": true}), "outputSchema"),
         (json!({"env": {"GIT_DIR": "x"}}), "env.GIT_DIR"),
         (json!({"env": {"CI": 1}}), "env.CI"),
     ] {

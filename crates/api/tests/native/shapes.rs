@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use agent_domain::{
-    Coordinator as _, DeniedCall, Ending, Facts, Mirrors as _, Phase, PullRequest, Reason,
-    RepoSlug, RunUsage, Share, Tokens, Usage, Usd,
+    Coordinator as _, DeniedCall, Ending, Facts, JsonText, Mirrors as _, Phase, PullRequest,
+    Reason, RepoSlug, RunUsage, Share, Tokens, Usage, Usd,
 };
 use serde_json::{Value, json};
 
@@ -290,10 +290,7 @@ async fn a_job_is_shown_from_queued_to_completed() {
         ("cliVersion", json!("2.1.329")),
         ("numTurns", json!(3)),
         ("costUsd", json!(0.25)),
-        (
-            "permissionDenials",
-            json!([{"tool": "WebFetch", "input": null}]),
-        ),
+        ("output", json!({"a": [1.5, "x"]})),
         (
             "logs",
             json!([{"attempt": 1, "bytes": 0, "sha256": NOTHING}]),
@@ -301,6 +298,7 @@ async fn a_job_is_shown_from_queued_to_completed() {
     ] {
         expected[member] = value;
     }
+    expected["permissionDenials"] = json!([{"tool": "WebFetch", "input": null}]);
     assert_eq!(stage.get(&format!("/jobs/{id}")).await, expected);
     stage.close().await;
 }
@@ -337,7 +335,7 @@ fn queued(id: &str, client: &str) -> Value {
         "notBefore": null, "cancelRequestedAt": null, "baseCommit": null, "headCommit": null,
         "savedRef": null, "sessionId": null, "model": "opus", "cliVersion": null,
         "numTurns": null, "costUsd": null, "retryOf": null, "priority": 0, "hasSecrets": false,
-        "createdAt": NOW, "updatedAt": NOW, "logs": [], "options": options, "permissionDenials": [],
+        "createdAt": NOW, "updatedAt": NOW, "logs": [], "options": options, "permissionDenials": [], "output": null,
     })
 }
 
@@ -355,6 +353,7 @@ fn delivered() -> Facts {
         cli_version: Some("2.1.329".into()),
         num_turns: Some(3),
         usage: Some(spent(0.25)),
+        output: Some(JsonText::new(r#"{"a":[1.5,"x"]}"#)),
         denied: vec![DeniedCall {
             id: "call".into(),
             tool: "WebFetch".into(),

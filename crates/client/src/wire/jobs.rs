@@ -249,6 +249,9 @@ pub struct JobDetails {
     pub num_turns: Option<u64>,
     /// The CLI's own estimate in US dollars.
     pub cost_usd: Option<f64>,
+    /// The agent's answer, where the job has an `outputSchema`.
+    #[serde(default)]
+    pub output: Option<serde_json::Value>,
     /// What the agent was not allowed to do in its last attempt.
     #[serde(default)]
     pub permission_denials: Vec<PermissionDenial>,

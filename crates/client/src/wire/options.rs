@@ -34,6 +34,8 @@ macro_rules! each_option {
             agents: $crate::wire::JsonObject,
             /// MCP servers by name, as the CLI has them.
             mcp_servers: $crate::wire::JsonObject,
+            /// JSON Schema of the answer that is wanted.
+            output_schema: $crate::wire::JsonObject,
             /// Variables for the agent's environment.
             env: std::collections::BTreeMap<String, String>,
         }

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use agent_domain::{
-    Client, ClientId, DeniedCall, Ending, Event, Facts, Fence, Job, LostRun, Phase, PullRequest,
-    Reason, Resume, State, Status, Usd, WorkerId,
+    Client, ClientId, DeniedCall, Ending, Event, Facts, Fence, Job, JsonText, LostRun, Phase,
+    PullRequest, Reason, Resume, State, Status, Usd, WorkerId,
 };
 use agent_storage::{Change, NewJob, StoreError};
 
@@ -48,6 +48,7 @@ fn full(client: &Client) -> Job {
         usage: None,
         cost: None,
         allotted: Some(Usd::from_nanos(7)),
+        output: Some(JsonText::new(r#"{"a":1}"#)),
         denied: ["\"{\"", ""]
             .map(|text| DeniedCall {
                 id: "id".into(),

@@ -52,6 +52,7 @@ pub(crate) fn options() -> RunOptions {
         append_system_prompt: Some("two\nlines".into()),
         agents: Some(JsonText::new(r#"{"b":{"prompt":"\"p\""},"a":{}}"#)),
         mcp_servers: Some(JsonText::new("{}")),
+        output_schema: Some(JsonText::new("true")),
         env: Some([("CI".parse().unwrap(), "=\n\"".into())].into()),
     }
 }

@@ -131,6 +131,13 @@ fn subagents_that_are_none_are_refused_before_anything_begins() {
         assert_eq!((done.code(), done.text().as_str()), (Some(1), ""));
         assert!(done.stderr.starts_with(complaint), "{}", done.stderr);
     }
+    for (schema, complaint) in [
+        ("x", "is not valid JSON"),
+        (r#"{"type":"x"}"#, "JSON Schema"),
+    ] {
+        let done = place.script_with(&["--json-schema", schema], "");
+        assert!(done.stderr.contains(complaint), "{}", done.stderr);
+    }
     let done = place.script_with(&["--allowedTools", "--verbose"], "");
     assert!(done.stderr.contains("argument missing"), "{}", done.stderr);
 }
