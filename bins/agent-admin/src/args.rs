@@ -263,6 +263,9 @@ pub(crate) struct Submit {
     pub(crate) callback_url: Option<String>,
     #[command(flatten)]
     pub(crate) run: Run,
+    /// Begin when these jobs are completed, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) depends_on: Option<Vec<String>>,
     /// How urgent it is, from -100 to 100 [default: its client's]
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) priority: Option<i64>,

@@ -143,6 +143,10 @@ fn show(screen: &mut Screen, job: JobDetails) -> Result<Exit, Failure> {
         ("denied", denied(&job.permission_denials)),
         ("retry of", job.retry_of),
         (
+            "waits for",
+            (!job.depends_on.is_empty()).then(|| job.depends_on.join(", ")),
+        ),
+        (
             "own keys",
             job.has_secrets
                 .then(|| "in the server's memory only".to_owned()),

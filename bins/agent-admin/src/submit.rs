@@ -59,6 +59,7 @@ fn request(args: Submit) -> Result<CreateJob, Failure> {
         title: args.title,
         os_feature_id: args.os_feature_id,
         os_callback_url: args.callback_url,
+        depends_on: args.depends_on,
         priority: args.priority,
         secrets: keys(&args.keys)?,
         ..CreateJob::default()

@@ -47,6 +47,7 @@ async fn run_one_job() -> anyhow::Result<()> {
         callback_url: None,
         options: RunOptions::default(),
         secrets: SecretKinds::default(),
+        depends_on: Vec::new(),
     };
     let target = Target::Repo(RepoSlug::new(org, repo)?);
     let accepted = engine

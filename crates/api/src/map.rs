@@ -197,6 +197,7 @@ pub(crate) fn job_details(found: JobWithClient, seals: &[(u32, LogSeal)]) -> wir
         output: facts.output.as_ref().and_then(json_value),
         permission_denials: facts.denied.into_iter().map(permission_denial).collect(),
         retry_of: job.retry_of.map(|id| id.to_string()),
+        depends_on: spec.depends_on.iter().map(ToString::to_string).collect(),
         priority: job.priority.get().into(),
         has_secrets: spec.secrets.any(),
         created_at: iso_millis(job.created_at),

@@ -2,6 +2,7 @@
 
 mod options;
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -9,8 +10,8 @@ use std::str::FromStr;
 use actix_web::http::StatusCode;
 use agent_client::wire::{self, CreateClient, CreateJob, Patch, UpdateClient};
 use agent_domain::{
-    AgentKey, BranchName, ClientChange, JobSecrets, JobSpec, NewClient, Priority, RepoSlug, Secret,
-    Status, TextError, limits, one_line, prompt,
+    AgentKey, BranchName, ClientChange, JobId, JobSecrets, JobSpec, NewClient, Priority, RepoSlug,
+    Secret, Status, TextError, limits, one_line, prompt,
 };
 use agent_queue::{JobFilter, Submission, Target};
 
@@ -82,6 +83,7 @@ pub(crate) fn submission(mut body: CreateJob) -> Result<Submission, Problem> {
             callback_url: callback,
             options,
             secrets: secrets.kinds(),
+            depends_on: depends_on(body.depends_on)?,
             prompt: body.prompt.into(),
         },
         priority: body.priority.map(priority).transpose()?,
@@ -185,6 +187,20 @@ fn callback_url<T: FromStr<Err: Display>>(text: &str) -> Result<T, Problem> {
     url::Url::parse(text)
         .map_err(|error| Problem::field("osCallbackUrl", format!("is not a URL: {error}")))?;
     Ok(parsed)
+}
+
+fn depends_on(ids: Option<Vec<String>>) -> Result<Vec<JobId>, Problem> {
+    let ids = ids.unwrap_or_default();
+    if ids.len() > limits::DEPENDENCIES {
+        let what = format!("must not name more than {} jobs", limits::DEPENDENCIES);
+        return Err(Problem::field("dependsOn", what));
+    }
+    let parse = |id: &String| {
+        id.parse()
+            .map_err(|_| Problem::field("dependsOn", format!("has {id:?}, which is not an id")))
+    };
+    let ids: BTreeSet<JobId> = ids.iter().map(parse).collect::<Result<_, _>>()?;
+    Ok(ids.into_iter().collect())
 }
 
 fn priority(value: i64) -> Result<Priority, Problem> {

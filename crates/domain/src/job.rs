@@ -26,6 +26,8 @@ pub struct JobSpec {
     pub options: RunOptions,
     /// Which keys of its own it brought.
     pub secrets: SecretKinds,
+    /// Jobs that must be completed before it begins, each once and in order.
+    pub depends_on: Vec<JobId>,
 }
 
 /// One request and its present state.

@@ -15,6 +15,7 @@ mod client;
 mod commit;
 mod coordinator;
 mod denied;
+mod dependencies;
 mod disk;
 mod error;
 mod facts;
@@ -59,6 +60,7 @@ pub use coordinator::{
     Holding, Lease, LeaseTerms, Report, WorkerId,
 };
 pub use denied::{DENIED_CALLS_MAX, DeniedCall};
+pub use dependencies::Awaited;
 pub use disk::{Bytes, Room, Shortage, Watermark};
 pub use error::Class;
 pub use facts::{Facts, PullRequest};

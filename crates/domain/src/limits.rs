@@ -41,6 +41,8 @@ pub const VARIABLES: usize = 100;
 pub const VARIABLE_NAME_BYTES: usize = 100;
 /// Names and values of all variables of a job's own together, in bytes.
 pub const VARIABLES_BYTES: usize = 64 * 1024;
+/// Most jobs that one job may wait for.
+pub const DEPENDENCIES: usize = 20;
 /// Most jobs of one client at once that a client may ask for.
 pub const CONCURRENT_MAX: u32 = 1000;
 /// Shortest `AGENT_API_SECRET`, in characters.

@@ -74,6 +74,10 @@ reasons! {
     Spawn = "spawn",
     /// What was to be around the agent could not be set up.
     Sandbox = "sandbox",
+    /// It waits for other jobs to be completed.
+    WaitingForJobs = "waiting_for_jobs",
+    /// A job that it waited for has failed or was cancelled.
+    DependencyFailed = "dependency_failed",
     /// Someone cancelled it.
     CancelledByUser = "cancelled_by_user",
 }

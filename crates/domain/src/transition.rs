@@ -3,6 +3,7 @@
 //! `queued -> running -> completed | failed | cancelled`, and `running -> queued` when it is
 //! parked or its run was lost. Nothing else decides a job's state.
 
+use crate::dependencies::{Awaited, awaited};
 use crate::lost::{self, LOST_RUNS_MAX, LostRun};
 use crate::parking::{parked, unparked};
 use crate::{
@@ -62,6 +63,8 @@ pub enum Event {
     CancelRequested,
     /// Someone wants it to wait no longer.
     Unparked,
+    /// Of the jobs it waits for enough have ended to know.
+    Awaited(Awaited),
     /// Someone wants it to start earlier or later than it would.
     Reprioritized(Priority),
     /// The keys of its own that it brought are gone, with the server that had them in memory.
@@ -146,6 +149,7 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Transition, Refu
         } => progressed(job, fence, phase, facts, now),
         Event::CancelRequested => cancel(job, now),
         Event::Unparked => unparked(job, now),
+        Event::Awaited(what) => awaited(job, what, now),
         Event::Reprioritized(priority) => reprioritized(job, priority, now),
         Event::CredentialsLost => credentials_lost(job, now),
         Event::Finished {
@@ -176,7 +180,9 @@ fn claimed(
     let State::Queued { not_before, reason } = job.state else {
         return Err(Refused::Unfit(job.state.status()));
     };
-    if not_before.is_some_and(|at| !lost::is_due(at, reason, now)) {
+    if reason == Some(Reason::WaitingForJobs)
+        || not_before.is_some_and(|at| !lost::is_due(at, reason, now))
+    {
         return Err(Refused::Unfit(Status::Queued));
     }
     let state = State::Running {
@@ -430,7 +436,7 @@ fn cancelled(job: &Job, requested_at: Timestamp, now: Timestamp) -> Transition {
 }
 
 /// A change to a state that is final.
-fn ended(job: &Job, state: State, now: Timestamp, event: &'static str) -> Transition {
+pub(crate) fn ended(job: &Job, state: State, now: Timestamp, event: &'static str) -> Transition {
     let effects = vec![Effect::Callback, Effect::DirectiveChanged];
     let mut next = step(job, state, now, event, effects);
     next.job.lost_runs = Vec::new();
@@ -496,6 +502,7 @@ mod tests {
                 callback_url: None,
                 options: RunOptions::default(),
                 secrets: SecretKinds::default(),
+                depends_on: Vec::new(),
             },
             retry_of: None,
             priority: Priority::default(),
@@ -538,6 +545,50 @@ mod tests {
             },
             at(20),
         )
+    }
+
+    fn waiting() -> Job {
+        let state = State::Queued {
+            not_before: None,
+            reason: Some(Reason::WaitingForJobs),
+        };
+        Job { state, ..queued() }
+    }
+
+    #[test]
+    fn a_job_that_waits_for_others_begins_when_they_are_completed_and_not_before() {
+        assert!(apply(&waiting(), claim(40), at(10)).is_err());
+        assert!(apply(&waiting(), Event::Unparked, at(10)).is_err());
+        let met = Event::Awaited(Awaited::Completed);
+        let next = apply(&waiting(), met.clone(), at(11)).unwrap();
+        assert_eq!(next.job.state, queued().state);
+        assert!(next.effects.contains(&Effect::Ready));
+        assert!(apply(&next.job, claim(40), at(12)).is_ok());
+        for other in [&queued(), &running(), &next.job] {
+            assert!(apply(other, met.clone(), at(12)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_job_fails_when_one_it_waits_for_ends_otherwise() {
+        for (status, word) in [
+            (Status::Failed, "has failed"),
+            (Status::Cancelled, "was cancelled"),
+        ] {
+            let job = JobId::from_bytes([9; 16]);
+            let missed = Event::Awaited(Awaited::Ended { job, status });
+            let next = apply(&waiting(), missed.clone(), at(11)).unwrap();
+            let State::Failed { reason, error, .. } = next.job.state else {
+                panic!("not failed")
+            };
+            assert_eq!(reason, Reason::DependencyFailed);
+            assert!(
+                error.contains(&job.to_string()) && error.ends_with(word),
+                "{error}"
+            );
+            assert!(next.effects.contains(&Effect::Callback));
+            assert!(apply(&running(), missed, at(12)).is_err());
+        }
     }
 
     #[test]

@@ -286,6 +286,7 @@ impl Engine {
         // What is noted of it later does not end it once more.
         if job.state.ended_at() == Some(job.updated_at) {
             self.inner.vault.forget(job.id);
+            self.inner.dependencies.notify_one();
             // Another one of its client may run now.
             self.inner.ready.notify_waiters();
             if job.attempt > 0 {

@@ -104,6 +104,8 @@ pub(crate) struct Inner {
     pub(crate) signals: Signals,
     /// Wakes whoever waits for something to claim.
     pub(crate) ready: Notify,
+    /// Wakes whoever sees to jobs that wait for others.
+    pub(crate) dependencies: Notify,
     /// Wakes the outbox.
     pub(crate) outbox: Notify,
     /// Whom callbacks go to.
@@ -166,6 +168,7 @@ impl Engine {
             ids: parts.ids,
             signals: Signals::default(),
             ready: Notify::new(),
+            dependencies: Notify::new(),
             outbox: Notify::new(),
             endpoints: Mutex::default(),
             unsealed: Notify::new(),

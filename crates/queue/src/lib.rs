@@ -10,6 +10,7 @@ mod cancel;
 mod change;
 mod clients;
 mod coordinator;
+mod dependencies;
 mod disk;
 mod engine;
 mod error;

@@ -3,6 +3,7 @@
 //!
 //! | loop | period | woken by | why it is idempotent |
 //! |---|---|---|---|
+//! | `dependencies::settle` | 1 min | the start, a job that ends, a new job that waits for others | a job that waits no longer refuses what it was told already |
 //! | `disk::watch` | 1 s | nothing else | looks at what is free, and keeps only the answer |
 //! | `outbox::relay` | 30 s | a job that ends, a try that is done, the next due time, the end of an endpoint's pause | reads what is due; a delivery under way is not begun twice; its id never changes |
 //! | `leases::reap` | 5 s | the end of the next lease | only a lease that nobody has renewed since it was seen is ended |
@@ -16,10 +17,11 @@ use std::sync::Arc;
 use agent_domain::Upkeep;
 
 use crate::engine::Engine;
-use crate::{disk, housekeeping, leases, once, outbox, retention, seal};
+use crate::{dependencies, disk, housekeeping, leases, once, outbox, retention, seal};
 
 /// Starts every loop.
 pub(crate) fn spawn(engine: &Engine) {
+    engine.spawn(dependencies::settle(engine.clone()));
     engine.spawn(disk::watch(engine.clone()));
     engine.spawn(outbox::relay(engine.clone()));
     engine.spawn(leases::reap(engine.clone()));

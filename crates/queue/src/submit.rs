@@ -1,7 +1,7 @@
 //! Taking jobs in: new ones, and repeats of ended ones.
 
 use agent_domain::{
-    BranchName, Client, ClientId, Facts, Fence, Job, JobId, JobSecrets, JobSpec, Priority,
+    BranchName, Client, ClientId, Facts, Fence, Job, JobId, JobSecrets, JobSpec, Priority, Reason,
     RepoSlug, RunOptions, SecretKinds, State, Timestamp,
 };
 use agent_storage::{CreatedJob, NewJob, StoreError};
@@ -111,6 +111,8 @@ impl Engine {
             };
             let spec = JobSpec {
                 branch,
+                // What it waited for has ended, one way or the other.
+                depends_on: Vec::new(),
                 ..found.job.spec.clone()
             };
             match self.check_branch(&client, &spec.branch).await {
@@ -202,6 +204,12 @@ impl Engine {
         };
         let mut job = self.fresh_job(new.client.id, spec, new.retry_of, now);
         job.priority = new.priority;
+        if !job.spec.depends_on.is_empty() {
+            job.state = State::Queued {
+                not_before: None,
+                reason: Some(Reason::WaitingForJobs),
+            };
+        }
         let id = job.id;
         let engine = self.clone();
         // Not after the wait, where the caller may have hung up: a job that is stored must also be
@@ -210,6 +218,7 @@ impl Engine {
         let announce = move || {
             engine.inner.vault.put(id, secrets);
             engine.inner.ready.notify_waiters();
+            engine.inner.dependencies.notify_one();
         };
         let create_client = new.create_client;
         let new = NewJob { job, create_client };
@@ -238,6 +247,10 @@ impl Engine {
                 let branch = branch.to_string();
                 Err(EngineError::BranchHeld { branch, job })
             }
+            Err(StoreError::UnknownDependency(job)) => Err(EngineError::Field {
+                field: "dependsOn",
+                problem: format!("names {job}, and there is no such job"),
+            }),
             Err(other) => Err(other.into()),
         }
     }

@@ -19,7 +19,8 @@ const PASSED_OVER_MAX: usize = 1_000;
 
 pub(crate) const DUE: &str = "
     SELECT seq, client_id, created_at, priority, reason FROM jobs INDEXED BY jobs_parked
-    WHERE status = 'queued' AND ready_seq IS NULL AND not_before <= ?1 ORDER BY not_before";
+    WHERE status = 'queued' AND ready_seq IS NULL AND not_before <= ?1
+        AND reason IS NOT 'waiting_for_jobs' ORDER BY not_before";
 
 pub(crate) const MISDATED: &str = "
     SELECT seq, client_id, created_at, priority, reason FROM jobs INDEXED BY jobs_parked
@@ -30,6 +31,7 @@ pub(crate) const PROMOTE: &str = "UPDATE jobs SET ready_seq = ?2 WHERE seq = ?1"
 pub(crate) const NEXT_NOT_BEFORE: &str = "
     SELECT not_before FROM jobs INDEXED BY jobs_parked
     WHERE status = 'queued' AND ready_seq IS NULL AND not_before > ?1
+        AND reason IS NOT 'waiting_for_jobs'
     ORDER BY not_before LIMIT 1";
 
 impl Store {

@@ -29,6 +29,9 @@ pub enum StoreError {
     /// A request with the same idempotency key has been answered meanwhile.
     #[error("a request with this idempotency key is answered already")]
     AnsweredAlready,
+    /// A new job is to wait for one that does not exist.
+    #[error("there is no job {0} to wait for")]
+    UnknownDependency(JobId),
     /// The job a page was to start after does not exist.
     #[error("there is no job {0} to go on from")]
     UnknownCursor(JobId),
@@ -74,7 +77,7 @@ impl StoreError {
                 Class::Conflict
             }
             Self::ClientGone => Class::NotFound,
-            Self::UnknownCursor(_) => Class::Invalid,
+            Self::UnknownCursor(_) | Self::UnknownDependency(_) => Class::Invalid,
             Self::InUse { .. } | Self::DiskFull | Self::Closed | Self::Unavailable(_) => {
                 Class::Unavailable
             }
@@ -93,6 +96,7 @@ impl StoreError {
             Self::ClientGone => "client_not_found",
             Self::AnsweredAlready => "idempotency_in_flight",
             Self::UnknownCursor(_) => "unknown_cursor",
+            Self::UnknownDependency(_) => "invalid_field",
             Self::InUse { .. } => "database_in_use",
             Self::NewerSchema { .. } => "newer_schema",
             Self::Foreign(_) => "foreign_database",

@@ -9,7 +9,7 @@ use crate::rows::{self, Columns, client_columns, job_columns, micros};
 use crate::tally::{Tally, counted};
 use crate::{
     Change, CreatedJob, HistoryEntry, JobWithClient, NewJob, NewOnce, Store, StoreError, claim,
-    clients, lanes, ledger, lists, once, options, outbox, seals, sql,
+    clients, dependencies, lanes, ledger, lists, once, options, outbox, seals, sql,
 };
 
 /// The values of [`rows::changing`], then those of [`rows::fixed`].
@@ -182,6 +182,7 @@ fn insert(conn: &Connection, new: NewJob, tally: &mut Tally) -> Result<(i64, Job
     if let Some(holder) = branch_holder(conn, &job)? {
         return Err(StoreError::BranchHeld(holder));
     }
+    let awaited = dependencies::known(conn, &job)?;
     // Those that became ready before it stand before it.
     claim::promote(conn, job.created_at, tally)?;
     let values = rows::changing(&job)?.into_iter().chain(rows::fixed(&job));
@@ -191,6 +192,7 @@ fn insert(conn: &Connection, new: NewJob, tally: &mut Tally) -> Result<(i64, Job
     if let Some(options) = options::json(&job.spec.options)? {
         sql::run(conn, INSERT_OPTIONS, params![seq, options])?;
     }
+    dependencies::insert(conn, seq, &awaited)?;
     record(conn, seq, &job, "created", None)?;
     tally.came(&job.client_id, rows::bucket(&job));
     Ok((seq, job))
@@ -303,6 +305,9 @@ pub(crate) fn commit_stored(
     if bucket != stored.bucket {
         tally.left(&job.client_id, &stored.bucket);
         tally.came(&job.client_id, bucket);
+    }
+    if bucket != stored.bucket && job.state.status().is_terminal() {
+        dependencies::ended(conn, job)?;
     }
     if !is_renewal(change) {
         record(conn, seq, job, change.event, change.detail.as_deref())?;

@@ -34,6 +34,14 @@ pub(crate) const PARKED: &str = concat!(
       ORDER BY j.not_before LIMIT ?1"
 );
 
+pub(crate) const WAITING_FOR_JOBS: &str = concat!(
+    "SELECT ",
+    summary_columns!(),
+    " FROM jobs j INDEXED BY jobs_parked CROSS JOIN clients c ON c.id = j.client_id
+      WHERE j.status = 'queued' AND j.ready_seq IS NULL AND j.not_before IS NULL
+      ORDER BY j.seq LIMIT ?1"
+);
+
 pub(crate) const READY_COUNT: &str =
     "SELECT jobs FROM job_counts WHERE client_id = '' AND bucket = 'ready'";
 
@@ -82,10 +90,13 @@ fn queue(conn: &Connection, limit: u32) -> Result<QueueView, StoreError> {
     let mut running = sql::all(conn, RUNNING, [], rows::summary)?;
     // Few, by the number of slots; a job that was requeued began earlier than its neighbours.
     running.sort_by_key(|job| job.started_at);
+    let mut parked = sql::all(conn, PARKED, [i64::from(limit), i64::MIN], rows::summary)?;
+    parked.extend(sql::all(conn, WAITING_FOR_JOBS, [limit], rows::summary)?);
+    parked.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     Ok(QueueView {
         running,
         ready: by_seq(conn, lanes::in_order(conn, limit)?)?,
-        parked: sql::all(conn, PARKED, [i64::from(limit), i64::MIN], rows::summary)?,
+        parked,
     })
 }
 

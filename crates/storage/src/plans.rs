@@ -3,8 +3,8 @@
 use rusqlite::{Connection, StatementStatus};
 
 use crate::{
-    claim, clients, holding, jobs, lanes, ledger, lists, once, open, outbox, retention, seals,
-    tally,
+    claim, clients, dependencies, holding, jobs, lanes, ledger, lists, once, open, outbox,
+    retention, seals, tally,
 };
 
 /// Run for every request or every claim, so their cost must not grow with history.
@@ -34,6 +34,13 @@ const HOT: &[&str] = &[
     holding::IN_BRIEF,
     jobs::HISTORY,
     claim::DUE,
+    dependencies::STATUS,
+    dependencies::INSERT,
+    dependencies::ENDED,
+    dependencies::NEWS,
+    dependencies::ALL_OF,
+    dependencies::SETTLE,
+    lists::WAITING_FOR_JOBS,
     claim::MISDATED,
     claim::PROMOTE,
     claim::NEXT_NOT_BEFORE,

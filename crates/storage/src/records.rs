@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use agent_domain::{
-    Answer, CallbackUrl, Client, ClientId, DeliveryId, Fence, Job, JobId, LogSeal, OnceRequest,
-    Phase, RepoSlug, RunUsage, Status, Timestamp, WorkerId,
+    Answer, Awaited, CallbackUrl, Client, ClientId, DeliveryId, Fence, Job, JobId, LogSeal,
+    OnceRequest, Phase, RepoSlug, RunUsage, Status, Timestamp, WorkerId,
 };
 
 /// How many jobs a client has.
@@ -353,4 +353,16 @@ pub struct OnceEntry {
     pub request: OnceRequest,
     /// How far it is.
     pub progress: OnceProgress,
+}
+
+/// A job of whose dependencies some have ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DependencyNews {
+    pub(crate) place: i64,
+    /// Those that have ended.
+    pub(crate) ended: Vec<JobId>,
+    /// The job.
+    pub job: JobId,
+    /// What that means for it; `None` while it has to wait for more.
+    pub awaited: Option<Awaited>,
 }

@@ -33,6 +33,7 @@ pub(crate) const FORGET: &[&str] = &[
         (SELECT seq FROM deliveries INDEXED BY deliveries_job WHERE job_seq = ?1)",
     "DELETE FROM deliveries WHERE job_seq = ?1",
     "DELETE FROM log_seals WHERE job_seq = ?1",
+    "DELETE FROM job_dependencies WHERE job_seq = ?1",
     "DELETE FROM job_history WHERE job_seq = ?1",
     "DELETE FROM job_options WHERE job_seq = ?1",
     "DELETE FROM job_prompts WHERE job_seq = ?1",

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_domain::{
-    Client, Facts, Fence, Job, JobSpec, JsonText, Phase, Place, Priority, PullRequest, Reason,
-    RepoSlug, RunOptions, SecretKinds, State, Status, Timestamp, Usd, WorkerId,
+    Client, Facts, Fence, Job, JobId, JobSpec, JsonText, Phase, Place, Priority, PullRequest,
+    Reason, RepoSlug, RunOptions, SecretKinds, State, Status, Timestamp, Usd, WorkerId,
 };
 use rusqlite::Row;
 use rusqlite::types::{FromSql, Value};
@@ -48,7 +48,9 @@ macro_rules! job_columns {
             $prompt,
             ", j.branch, j.title, j.os_feature_id, j.callback_url, \
              j.wanted_model, j.permission_mode, j.timeout_us, j.idle_timeout_us, o.options, \
-             j.own_agent_key, j.own_git_token, j.retry_of, j.priority, \
+             j.own_agent_key, j.own_git_token, \
+             (SELECT group_concat(d.on_id) FROM job_dependencies d WHERE d.job_seq = j.seq), \
+             j.retry_of, j.priority, \
              j.version, j.attempt, j.fence, j.worker, j.lost_runs, j.resume, \
              j.status, j.not_before, j.reason, j.phase, j.lease_until, j.cancel_requested_at, \
              j.ended_at, j.error, \
@@ -221,6 +223,7 @@ pub(crate) fn job(columns: &mut Columns<'_, '_>) -> Result<Job, StoreError> {
                 agent: columns.take()?,
                 git: columns.take()?,
             },
+            depends_on: depends_on(columns)?,
         },
         retry_of: columns.parsed_option()?,
         priority: columns.priority()?,
@@ -248,6 +251,15 @@ fn options(columns: &mut Columns<'_, '_>) -> Result<RunOptions, StoreError> {
     };
     let rest: Option<String> = columns.take()?;
     crate::options::with(in_columns, rest.as_deref()).map_err(|error| columns.corrupt(&error))
+}
+
+fn depends_on(columns: &mut Columns<'_, '_>) -> Result<Vec<JobId>, StoreError> {
+    let ids: Option<String> = columns.take()?;
+    let ids = ids.iter().flat_map(|ids| ids.split(','));
+    let ids: Result<Vec<JobId>, _> = ids.map(str::parse).collect();
+    let mut ids = ids.map_err(|error| columns.corrupt(&error))?;
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 fn state(columns: &mut Columns<'_, '_>) -> Result<State, StoreError> {
@@ -414,7 +426,7 @@ pub(crate) fn line_place(accepted: Timestamp, priority: Priority, reason: Option
 }
 
 fn is_ready(job: &Job) -> bool {
-    matches!(job.state, State::Queued { .. })
+    matches!(job.state, State::Queued { reason, .. } if reason != Some(Reason::WaitingForJobs))
         && not_before(&job.state).is_none_or(|at| micros(at) <= micros(job.updated_at))
 }
 

@@ -618,6 +618,9 @@ const CLIENTS: &[Row<'_>] = &[
 ];
 
 const JOBS: &[Row<'_>] = &[
+    ("POST", "/jobs", br#"{"clientId":"{client}","prompt":"p","branchName":"b","dependsOn":["x"]}"#, 400, "invalid_field", Some("dependsOn")),
+    ("POST", "/jobs", br#"{"clientId":"{client}","prompt":"p","branchName":"b","dependsOn":["{job}","{none}"]}"#, 400, "invalid_field", Some("dependsOn")),
+    ("POST", "/jobs", br#"{"clientId":"{client}","prompt":"p","branchName":"b","dependsOn":["1","2","3","4","5","6","7","8","9","10","11","12","13","14","15","16","17","18","19","20","21"]}"#, 400, "invalid_field", Some("dependsOn")),
     ("PATCH", "/jobs/{none}", br#"{"priority":1}"#, 404, "job_not_found", None),
     ("PATCH", "/jobs/{job}", br#"{"priority":101}"#, 400, "invalid_field", Some("priority")),
     ("PATCH", "/jobs/{job}", br#"{"priority":-9223372036854775808}"#, 400, "invalid_field", Some("priority")),

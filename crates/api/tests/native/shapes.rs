@@ -334,7 +334,7 @@ fn queued(id: &str, client: &str) -> Value {
         "prNumber": null, "filesChanged": null, "reason": null, "phase": null, "phaseDetail": null, "attempt": 0,
         "notBefore": null, "cancelRequestedAt": null, "baseCommit": null, "headCommit": null,
         "savedRef": null, "sessionId": null, "model": "opus", "cliVersion": null,
-        "numTurns": null, "costUsd": null, "retryOf": null, "priority": 0, "hasSecrets": false,
+        "numTurns": null, "costUsd": null, "retryOf": null, "dependsOn": [], "priority": 0, "hasSecrets": false,
         "createdAt": NOW, "updatedAt": NOW, "logs": [], "options": options, "permissionDenials": [], "output": null,
     })
 }

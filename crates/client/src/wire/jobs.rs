@@ -31,6 +31,9 @@ with_options! {
         /// Where the callback goes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub os_callback_url: Option<String>,
+        /// Ids of jobs that must be completed before it begins.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub depends_on: Option<Vec<String>>,
         /// How urgent it is, from -100 to 100; its client's unless given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub priority: Option<i64>,
@@ -257,6 +260,9 @@ pub struct JobDetails {
     pub permission_denials: Vec<PermissionDenial>,
     /// The job this one repeats.
     pub retry_of: Option<String>,
+    /// Jobs that must be completed before it begins.
+    #[serde(default)]
+    pub depends_on: Vec<String>,
     /// How urgent it is, from -100 to 100.
     #[serde(default)]
     pub priority: i64,

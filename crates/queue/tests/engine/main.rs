@@ -1,8 +1,9 @@
 //! The engine over a real store: what ends leases, what a restart makes of them, and which
-//! callbacks are sent when, and what is seen to when a job ends.
+//! callbacks are sent when, and what is seen to when a job ends or when those it waits for do.
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 mod callbacks;
+mod dependencies;
 mod expiry;
 mod leavings;
 mod ledger;

@@ -10,7 +10,7 @@ use agent_domain::{
     LeaseTerms, MirrorError, Mirrors, RepoSlug, RunOptions, RunSummary, RunUsage, SecretKinds,
     Share, Status, Timestamp, Tokens, TranscriptEvent, TranscriptReader, Usage, Usd, WorkerId,
 };
-use agent_queue::{Engine, EngineConfig, EngineParts, RandomIds, Submission, Target};
+use agent_queue::{Engine, EngineConfig, EngineError, EngineParts, RandomIds, Submission, Target};
 use agent_storage::{Store, StoreConfig};
 use agent_webhook::{Sender, SenderConfig};
 use tempfile::TempDir;
@@ -141,6 +141,24 @@ impl Stage {
         self.submit_calling(branch, None).await
     }
 
+    /// Submits a job that waits for others and calls back.
+    pub(crate) async fn submit_after(&self, branch: &str, after: &[JobId]) -> JobId {
+        self.try_submit_after(branch, after).await.unwrap()
+    }
+
+    pub(crate) async fn try_submit_after(
+        &self,
+        branch: &str,
+        after: &[JobId],
+    ) -> Result<JobId, EngineError> {
+        let mut submission = submission(branch, Some("http://127.0.0.1:1/hook"));
+        submission.spec.depends_on = after.to_vec();
+        submission.spec.depends_on.sort_unstable();
+        submission.spec.depends_on.dedup();
+        let accepted = self.engine.submit(submission).await;
+        accepted.map(|accepted| accepted.id)
+    }
+
     /// Submits a job and cancels it, so that its callback to `url` is due.
     pub(crate) async fn ended(&self, branch: &str, url: &str) -> JobId {
         let id = self.submit_calling(branch, Some(url)).await;
@@ -149,24 +167,8 @@ impl Stage {
     }
 
     async fn submit_calling(&self, branch: &str, url: Option<&str>) -> JobId {
-        let spec = JobSpec {
-            prompt: "do it".into(),
-            branch: branch.parse().unwrap(),
-            title: None,
-            os_feature_id: None,
-            callback_url: url.map(|url| url.parse().unwrap()),
-            options: RunOptions::default(),
-            secrets: SecretKinds::default(),
-        };
-        let target = Target::Repo(RepoSlug::new("acme", "site").unwrap());
-        let secrets = JobSecrets::default();
-        let submission = Submission {
-            target,
-            spec,
-            priority: None,
-            secrets,
-        };
-        self.engine.submit(submission).await.unwrap().id
+        let accepted = self.engine.submit(submission(branch, url)).await;
+        accepted.unwrap().id
     }
 
     pub(crate) async fn claim(&self, free: usize) -> Vec<Assignment> {
@@ -205,6 +207,27 @@ impl Stage {
             assert!(begun.elapsed() < Duration::from_mins(1), "never {status}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+}
+
+fn submission(branch: &str, url: Option<&str>) -> Submission {
+    let spec = JobSpec {
+        prompt: "do it".into(),
+        branch: branch.parse().unwrap(),
+        title: None,
+        os_feature_id: None,
+        callback_url: url.map(|url| url.parse().unwrap()),
+        options: RunOptions::default(),
+        secrets: SecretKinds::default(),
+        depends_on: Vec::new(),
+    };
+    let target = Target::Repo(RepoSlug::new("acme", "site").unwrap());
+    let secrets = JobSecrets::default();
+    Submission {
+        target,
+        spec,
+        priority: None,
+        secrets,
     }
 }
 

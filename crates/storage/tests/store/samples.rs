@@ -43,6 +43,7 @@ pub(crate) fn job(number: u64, client: &Client) -> Job {
             callback_url: None,
             options: RunOptions::default(),
             secrets: SecretKinds::default(),
+            depends_on: Vec::new(),
         },
         retry_of: None,
         priority: Priority::default(),
