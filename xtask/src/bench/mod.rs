@@ -1,4 +1,4 @@
-//! How fast it is: `bench job`, `bench api` and `bench boot`.
+//! How fast it is: `bench job`, `bench api`, `bench boot` and `bench claim`.
 //!
 //! They start release builds in a directory of their own below the target directory, measure
 //! what a client sees, put it beside a floor measured in the same run, and print tables. They
@@ -7,6 +7,7 @@
 mod api;
 mod baseline;
 mod boot;
+mod claim;
 mod course;
 mod fill;
 mod floor;
@@ -33,6 +34,8 @@ pub(crate) enum Bench {
     Api(api::ApiBench),
     /// The time from a start until every job of a server that crashed is settled.
     Boot(boot::BootBench),
+    /// What a claim costs with a million jobs queued.
+    Claim(claim::ClaimBench),
 }
 
 /// Measures, and prints what came out.
@@ -44,6 +47,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Job(bench) => bench.run(),
         Bench::Api(bench) => bench.run(),
         Bench::Boot(bench) => bench.run(),
+        Bench::Claim(bench) => bench.run(),
     }
 }
 
