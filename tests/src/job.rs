@@ -44,11 +44,11 @@ pub fn reached(mark: &Path) -> Result<()> {
 }
 
 /// What an agent has started and left: everything of the server's directory but the server,
-/// its supervisors, and its looks at the CLI's login.
+/// its supervisors, and its looks at the CLI's login and at git's identity.
 pub fn left_by_agents(server: &Server) -> Vec<Process> {
     let ours = |one: &Process| {
         Some(one.pid) == server.pid()
-            || [" supervise ", " --version ", " auth status "]
+            || [" supervise ", " --version ", " auth status ", " var GIT_"]
                 .iter()
                 .any(|word| one.command.contains(word))
     };

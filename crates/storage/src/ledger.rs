@@ -67,7 +67,10 @@ pub(crate) fn book(
         None => Usage::default(),
     };
     let spent = booking.usage.spent(&known, booking.cli_version.as_deref());
-    let mut sum: Option<Usd> = None;
+    // A run that no model has answered says that it cost nothing, which is not the same as nothing.
+    let usage = &booking.usage;
+    let cost_nothing = spent.is_empty() && (usage.own.is_some() || usage.total.is_some());
+    let mut sum = cost_nothing.then(Usd::default);
     for mut line in spent {
         if line.share.cost.is_none() {
             line.share.cost = price(conn, &line.model, line.share.tokens)?;

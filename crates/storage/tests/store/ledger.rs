@@ -225,7 +225,7 @@ async fn an_attempt_whose_log_is_read_late_is_booked_once() {
     }
     // The second one's session was known to have cost as much.
     assert_eq!(cost(&store, &runs[1]).await, Some(0.25));
-    assert_eq!(cost(&store, &runs[0]).await, None);
+    assert_eq!(cost(&store, &runs[0]).await, Some(0.0));
     assert_eq!(rows::<i64>(&dir, "SELECT count(*) FROM ledger"), [1]);
 
     let queued = job(3, &client(1));
@@ -273,4 +273,13 @@ async fn no_row_of_the_ledger_can_be_changed_or_removed() {
         let refused = conn.execute(sql, []).unwrap_err();
         assert!(refused.to_string().contains("append-only"), "{refused}");
     }
+}
+
+#[tokio::test]
+async fn a_run_that_says_it_cost_nothing_is_told_from_one_that_says_nothing() {
+    let (store, _dir) = opened().await;
+    let free = spends(&store, 1, told("s", Usage::default()), at(30)).await;
+    assert_eq!(free, Some(0.0));
+    let silent = spends(&store, 2, killed("t", Usage::default()), at(40)).await;
+    assert_eq!(silent, None);
 }
