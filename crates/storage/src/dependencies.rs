@@ -16,10 +16,10 @@ pub(crate) const ENDED: &str = "
     WHERE on_id = ?1 AND outcome IS NULL";
 
 pub(crate) const NEWS: &str = "
-    SELECT DISTINCT d.job_seq, j.id
+    SELECT d.job_seq, j.id
     FROM job_dependencies d INDEXED BY job_dependencies_news CROSS JOIN jobs j ON j.seq = d.job_seq
     WHERE d.outcome IS NOT NULL AND d.settled = 0 AND d.job_seq > ?1
-    ORDER BY d.job_seq LIMIT ?2";
+    GROUP BY d.job_seq ORDER BY d.job_seq LIMIT ?2";
 
 pub(crate) const ALL_OF: &str =
     "SELECT on_id, outcome FROM job_dependencies WHERE job_seq = ?1 ORDER BY on_id";
