@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use agent_client::wire::{Dollars, Patch};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::exit;
-use crate::options::{Run, RunOption};
+use crate::options::{Run, RunOption, cap, dollars};
 
 /// Manage a running agent-server: clients, jobs, logs, queue.
 #[derive(Debug, Parser)]
@@ -61,6 +62,17 @@ pub(crate) enum Command {
     Health,
 }
 
+/// What a client's jobs may spend.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Caps {
+    /// What all its jobs may spend in a day (UTC), in US dollars
+    #[arg(long, value_name = "USD", value_parser = dollars)]
+    pub(crate) budget_daily: Option<Dollars>,
+    /// What all its jobs may spend in a calendar month (UTC), in US dollars
+    #[arg(long, value_name = "USD", value_parser = dollars)]
+    pub(crate) budget_monthly: Option<Dollars>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientsCommand {
     /// Add a client and clone its repository
@@ -80,6 +92,8 @@ pub(crate) enum ClientsCommand {
         #[arg(long)]
         trusted: bool,
         #[command(flatten)]
+        caps: Caps,
+        #[command(flatten)]
         share: Share,
         #[command(flatten)]
         run: Box<Run>,
@@ -96,7 +110,7 @@ pub(crate) enum ClientsCommand {
         /// Id, or org/repo
         client: String,
         /// New name
-        #[arg(long, required_unless_present_any = ["default_branch", "trusted", "untrusted", "Share", "Run", "unset"])]
+        #[arg(long, required_unless_present_any = ["default_branch", "trusted", "untrusted", "Share", "budget_daily", "budget_monthly", "Run", "unset"])]
         name: Option<String>,
         /// New default branch
         #[arg(long)]
@@ -107,6 +121,12 @@ pub(crate) enum ClientsCommand {
         /// Do not let them run
         #[arg(long)]
         untrusted: bool,
+        /// What all its jobs may spend in a day (UTC), in US dollars, or none
+        #[arg(long, value_name = "USD", value_parser = cap)]
+        budget_daily: Option<Patch<Dollars>>,
+        /// What all its jobs may spend in a calendar month (UTC), in US dollars, or none
+        #[arg(long, value_name = "USD", value_parser = cap)]
+        budget_monthly: Option<Patch<Dollars>>,
         #[command(flatten)]
         share: Share,
         #[command(flatten)]

@@ -1,7 +1,7 @@
 //! `agent-admin clients`.
 
 use agent_client::Client;
-use agent_client::wire::{ClientDetails, CreateClient, UpdateClient};
+use agent_client::wire::{ClientDetails, CreateClient, Dollars, UpdateClient};
 
 use crate::args::ClientsCommand;
 use crate::exit::Exit;
@@ -22,6 +22,7 @@ pub(crate) fn run(
             os_client_id,
             trusted,
             share,
+            caps,
             run,
         } => {
             let (org, repo) = split(&repository)?;
@@ -35,6 +36,8 @@ pub(crate) fn run(
                 trusted: trusted.then_some(true),
                 priority: share.priority,
                 max_concurrent: share.max_concurrent,
+                budget_daily_usd: caps.budget_daily,
+                budget_monthly_usd: caps.budget_monthly,
                 ..CreateClient::default()
             };
             add(client, screen, &new.with_options(options::read(*run)?))
@@ -51,6 +54,8 @@ pub(crate) fn run(
             trusted,
             untrusted,
             share,
+            budget_daily,
+            budget_monthly,
             run,
             unset,
         } => {
@@ -58,6 +63,8 @@ pub(crate) fn run(
                 name: name.into(),
                 default_branch: default_branch.into(),
                 trusted: (trusted || untrusted).then_some(trusted).into(),
+                budget_daily_usd: budget_daily.unwrap_or_default(),
+                budget_monthly_usd: budget_monthly.unwrap_or_default(),
                 ..options::change(*run, share, &unset)?
             };
             update(client, screen, which, &change)
@@ -67,6 +74,10 @@ pub(crate) fn run(
             remove_repo,
         } => remove(client, screen, which, remove_repo),
     }
+}
+
+fn usd(amount: &Dollars) -> String {
+    format!("${amount}")
 }
 
 /// Turns what a person wrote into an id: an id as it is, `org/repo` by looking it up.
@@ -152,6 +163,11 @@ fn show(screen: &mut Screen, details: &ClientDetails) -> Result<Exit, Failure> {
             ("priority", Some(details.priority.to_string())),
             ("at once", Some(at_once(details.max_concurrent))),
             ("trusted", Some(yes(details.trusted))),
+            ("budget a day", details.budget_daily_usd.as_ref().map(usd)),
+            (
+                "budget a month",
+                details.budget_monthly_usd.as_ref().map(usd),
+            ),
             ("cloned", Some(yes(details.repo_exists))),
             ("active jobs", Some(details.active_jobs.to_string())),
             ("total jobs", Some(details.total_jobs.to_string())),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use agent_client::wire::{JsonObject, Patch, RunOptions, UpdateClient};
+use agent_client::wire::{Dollars, JsonObject, Patch, RunOptions, UpdateClient};
 use clap::{Args as ClapArgs, ValueEnum};
 use serde_json::Value;
 
@@ -31,6 +31,9 @@ pub(crate) struct Run {
     /// Turns after which the agent is ended
     #[arg(long)]
     pub(crate) max_turns: Option<u32>,
+    /// What a job may cost, in US dollars
+    #[arg(long, value_name = "USD", value_parser = dollars)]
+    pub(crate) budget: Option<Dollars>,
     /// Let the agent use this without asking, such as 'Bash(git *)'; may be repeated
     #[arg(long = "allowed-tool", value_name = "RULE")]
     pub(crate) allowed_tools: Vec<String>,
@@ -64,6 +67,7 @@ pub(crate) enum RunOption {
     Timeout,
     IdleTimeout,
     MaxTurns,
+    Budget,
     AllowedTool,
     DisallowedTool,
     AppendSystemPrompt,
@@ -85,6 +89,7 @@ pub(crate) fn read(run: Run) -> Result<RunOptions, Failure> {
         timeout_seconds: run.timeout,
         idle_timeout_seconds: run.idle_timeout,
         max_turns: run.max_turns,
+        budget_usd: run.budget,
         allowed_tools: any(run.allowed_tools),
         disallowed_tools: any(run.disallowed_tools),
         append_system_prompt: run.append_system_prompt,
@@ -106,6 +111,7 @@ pub(crate) fn change(run: Run, share: Share, unset: &[RunOption]) -> Result<Upda
         timeout_seconds: patch(set.timeout_seconds, O::Timeout, unset)?,
         idle_timeout_seconds: patch(set.idle_timeout_seconds, O::IdleTimeout, unset)?,
         max_turns: patch(set.max_turns, O::MaxTurns, unset)?,
+        budget_usd: patch(set.budget_usd, O::Budget, unset)?,
         allowed_tools: patch(set.allowed_tools, O::AllowedTool, unset)?,
         disallowed_tools: patch(set.disallowed_tools, O::DisallowedTool, unset)?,
         append_system_prompt: patch(set.append_system_prompt, O::AppendSystemPrompt, unset)?,
@@ -140,6 +146,10 @@ pub(crate) fn rows(options: &RunOptions) -> Vec<(&'static str, Option<String>)> 
         (
             "max turns",
             options.max_turns.map(|turns| turns.to_string()),
+        ),
+        (
+            "budget",
+            options.budget_usd.as_ref().map(|most| format!("${most}")),
         ),
         ("allowed tools", options.allowed_tools.as_ref().map(list)),
         (
@@ -184,6 +194,20 @@ fn servers(mut file: JsonObject) -> JsonObject {
             file
         }
         None => file,
+    }
+}
+
+/// Reads an amount of US dollars.
+pub(crate) fn dollars(text: &str) -> Result<Dollars, String> {
+    let amount = text.parse().ok().and_then(Dollars::from_f64);
+    amount.ok_or_else(|| "an amount of US dollars is wanted, such as 2.50".to_owned())
+}
+
+/// As [`dollars`], or `none` for no limit.
+pub(crate) fn cap(text: &str) -> Result<Patch<Dollars>, String> {
+    match text {
+        "none" => Ok(Patch::Null),
+        amount => dollars(amount).map(Patch::Value),
     }
 }
 

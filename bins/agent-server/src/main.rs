@@ -6,6 +6,7 @@
 mod disk;
 mod doctor;
 mod environment;
+mod money;
 mod preflight;
 mod sandbox;
 mod secrets;

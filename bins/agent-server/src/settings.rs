@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_domain::{Cidr, LeaseTerms, PermissionMode, RunOptions, Secret, limits};
+use agent_domain::{Caps, Cidr, LeaseTerms, PermissionMode, RunOptions, Secret, limits};
 use agent_git::Identity;
 use agent_runner::Limits;
 use agent_webhook::{SigningKey, Trust};
@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use crate::disk::{DiskLimits, DiskSettings};
+use crate::money::MoneySettings;
 use crate::sandbox::{SandboxConfig, SandboxSettings};
 use crate::secrets::Secrets;
 
@@ -116,6 +117,8 @@ pub(crate) struct Settings {
     #[command(flatten)]
     disk: DiskSettings,
     #[command(flatten)]
+    money: MoneySettings,
+    #[command(flatten)]
     sandbox: SandboxSettings,
     /// How long a lease lasts; only tests have a reason to change it.
     #[arg(long, env = "LEASE_SECONDS", default_value_t = 30, hide = true, value_parser = clap::value_parser!(u64).range(2..=600))]
@@ -155,6 +158,7 @@ pub(crate) struct Config {
     pub(crate) callback_trust: Option<Trust>,
     pub(crate) grace: Duration,
     pub(crate) disk: DiskLimits,
+    pub(crate) caps: Caps,
     pub(crate) sandbox: SandboxConfig,
     pub(crate) lease: LeaseTerms,
 }
@@ -228,6 +232,7 @@ impl Settings {
             callback_trust: trust(&self.ssl_cert_file)?,
             grace: Duration::from_secs(self.shutdown_grace_seconds),
             disk: self.disk.check()?,
+            caps: self.money.check()?,
             sandbox: self.sandbox.check()?,
             lease: LeaseTerms::new(Duration::from_secs(self.lease_seconds)),
         })

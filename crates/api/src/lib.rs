@@ -15,6 +15,7 @@ mod log;
 mod map;
 mod messages;
 mod once;
+mod option_map;
 mod parse;
 mod path;
 mod probes;

@@ -1,17 +1,14 @@
 //! From the domain to the wire.
 
-use std::collections::BTreeMap;
-
 use agent_client::wire;
-use agent_domain::{
-    Client, DeniedCall, Job, JsonText, LogSeal, RunOptions, State, Timestamp, ToolRule, Usd,
-    VariableName, iso_millis,
-};
+use agent_domain::{Client, DeniedCall, Job, JsonText, LogSeal, State, Timestamp, Usd, iso_millis};
 use agent_queue::{
     Accepted, CancelOutcome, ClientDetails, ClientView, CreatedClient, DeliveryLog, DeliveryState,
     DiskVolume, Health, HistoryEntry, JobFilter, JobPage, JobSummary, JobWithClient, Message,
     QueueView, Readiness, Synced,
 };
+
+use crate::option_map::{dollars, run_options};
 
 /// A client in a list.
 pub(crate) fn client_summary(view: ClientView) -> wire::ClientSummary {
@@ -31,6 +28,8 @@ pub(crate) fn client_summary(view: ClientView) -> wire::ClientSummary {
         trusted: client.trusted,
         priority: client.priority.get().into(),
         max_concurrent: client.max_concurrent,
+        budget_daily_usd: client.caps.daily.and_then(dollars),
+        budget_monthly_usd: client.caps.monthly.and_then(dollars),
         options: run_options(client.options),
     }
 }
@@ -56,44 +55,15 @@ pub(crate) fn client_details(details: ClientDetails) -> wire::ClientDetails {
         trusted: client.trusted,
         priority: client.priority.get().into(),
         max_concurrent: client.max_concurrent,
+        budget_daily_usd: client.caps.daily.and_then(dollars),
+        budget_monthly_usd: client.caps.monthly.and_then(dollars),
         options: run_options(client.options),
     }
-}
-
-fn run_options(options: RunOptions) -> wire::RunOptions {
-    let rules = |rules: Vec<ToolRule>| rules.iter().map(ToString::to_string).collect();
-    wire::RunOptions {
-        model: options.model,
-        fallback_model: options.fallback_model,
-        permission_mode: options.permission_mode.map(|mode| mode.to_string()),
-        timeout_seconds: options.timeout.map(|time| time.as_secs()),
-        idle_timeout_seconds: options.idle_timeout.map(|time| time.as_secs()),
-        max_turns: options.max_turns,
-        allowed_tools: options.allowed_tools.map(rules),
-        disallowed_tools: options.disallowed_tools.map(rules),
-        append_system_prompt: options.append_system_prompt,
-        agents: options.agents.as_ref().map(json_object),
-        mcp_servers: options.mcp_servers.as_ref().map(json_object),
-        output_schema: options.output_schema.as_ref().map(json_object),
-        env: options.env.map(variables),
-    }
-}
-
-fn variables(env: BTreeMap<VariableName, String>) -> BTreeMap<String, String> {
-    let named = env.into_iter();
-    named
-        .map(|(name, value)| (name.to_string(), value))
-        .collect()
 }
 
 /// It was JSON when the worker checked it.
 fn json_value(json: &JsonText) -> Option<serde_json::Value> {
     serde_json::from_str(json.as_str()).ok()
-}
-
-/// It was an object when it was taken in.
-fn json_object(json: &JsonText) -> wire::JsonObject {
-    serde_json::from_str(json.as_str()).unwrap_or_default()
 }
 
 /// A client just created.

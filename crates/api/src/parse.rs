@@ -10,8 +10,8 @@ use std::str::FromStr;
 use actix_web::http::StatusCode;
 use agent_client::wire::{self, CreateClient, CreateJob, Patch, UpdateClient};
 use agent_domain::{
-    AgentKey, BranchName, ClientChange, JobId, JobSecrets, JobSpec, NewClient, Priority, RepoSlug,
-    Secret, Status, TextError, limits, one_line, prompt,
+    AgentKey, BranchName, Caps, ClientChange, JobId, JobSecrets, JobSpec, NewClient, Priority,
+    RepoSlug, Secret, Status, TextError, Usd, limits, one_line, prompt,
 };
 use agent_queue::{JobFilter, Submission, Target};
 
@@ -35,7 +35,17 @@ pub(crate) fn new_client(mut body: CreateClient) -> Result<NewClient, Problem> {
         trusted: body.trusted.unwrap_or(false),
         priority: body.priority.map(priority).transpose()?.unwrap_or_default(),
         max_concurrent: body.max_concurrent.map(max_concurrent).transpose()?,
+        caps: Caps {
+            daily: cap("budgetDailyUsd", body.budget_daily_usd.as_ref())?,
+            monthly: cap("budgetMonthlyUsd", body.budget_monthly_usd.as_ref())?,
+        },
     })
+}
+
+fn cap(name: &str, amount: Option<&wire::Dollars>) -> Result<Option<Usd>, Problem> {
+    amount
+        .map(|amount| options::dollars(name, amount))
+        .transpose()
 }
 
 /// Reads the body of `PATCH /clients/:id`.
@@ -54,6 +64,8 @@ pub(crate) fn client_change(mut body: UpdateClient) -> Result<ClientChange, Prob
         trusted,
         priority: urgent.map(priority).transpose()?,
         max_concurrent: options::edit(&mut body.max_concurrent, max_concurrent)?,
+        daily: options::cap("budgetDailyUsd", body.budget_daily_usd)?,
+        monthly: options::cap("budgetMonthlyUsd", body.budget_monthly_usd)?,
     })
 }
 

@@ -1,7 +1,8 @@
 //! Clients: one configured repository of a customer.
 
 use crate::{
-    BranchName, ClientId, Edit, Priority, RepoSlug, RunOptions, RunOptionsChange, Timestamp,
+    BranchName, Caps, ClientId, Edit, Priority, RepoSlug, RunOptions, RunOptionsChange, Timestamp,
+    Usd,
 };
 
 /// A configured repository.
@@ -26,6 +27,8 @@ pub struct Client {
     pub priority: Priority,
     /// How many of its jobs may run at once; `None` for as many as there are slots.
     pub max_concurrent: Option<u32>,
+    /// What all its jobs together may spend.
+    pub caps: Caps,
     /// When it was added.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -51,6 +54,8 @@ pub struct NewClient {
     pub priority: Priority,
     /// See [`Client::max_concurrent`].
     pub max_concurrent: Option<u32>,
+    /// See [`Client::caps`].
+    pub caps: Caps,
 }
 
 /// What to change about a client; by default nothing.
@@ -68,6 +73,10 @@ pub struct ClientChange {
     pub priority: Option<Priority>,
     /// New limit, for jobs claimed from now on.
     pub max_concurrent: Edit<u32>,
+    /// See [`Caps::daily`].
+    pub daily: Edit<Usd>,
+    /// See [`Caps::monthly`].
+    pub monthly: Edit<Usd>,
 }
 
 impl ClientChange {
@@ -81,6 +90,10 @@ impl ClientChange {
             trusted: self.trusted.unwrap_or(client.trusted),
             priority: self.priority.unwrap_or(client.priority),
             max_concurrent: self.max_concurrent.applied_to(client.max_concurrent),
+            caps: Caps {
+                daily: self.daily.applied_to(client.caps.daily),
+                monthly: self.monthly.applied_to(client.caps.monthly),
+            },
             updated_at: now,
             ..client
         }

@@ -45,6 +45,8 @@ pub const VARIABLES_BYTES: usize = 64 * 1024;
 pub const DEPENDENCIES: usize = 20;
 /// Most jobs of one client at once that a client may ask for.
 pub const CONCURRENT_MAX: u32 = 1000;
+/// Largest budget or cap.
+pub const BUDGET_MAX: crate::Usd = crate::Usd::from_nanos(1_000_000_000_000_000);
 /// Shortest `AGENT_API_SECRET`, in characters.
 pub const SECRET_CHARS_MIN: usize = 7;
 /// Shortest `AGENT_API_SECRET` that may be used on an address other than loopback.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::{JsonText, PermissionMode, ToolRule, VariableName};
+use crate::{JsonText, PermissionMode, ToolRule, Usd, VariableName};
 
 /// From the one list of options: the set of them, how sets are laid over each other, and a change.
 macro_rules! options {
@@ -56,6 +56,9 @@ options! {
     idle_timeout: Duration,
     /// Passed as `--max-turns`.
     max_turns: u32,
+    /// What a job may cost, all its attempts together. What is left of it, or less where a cap
+    /// leaves less, is passed as `--max-budget-usd`.
+    budget: Usd,
     /// Passed as `--allowedTools`: what may be done without asking.
     allowed_tools: Vec<ToolRule>,
     /// Passed as `--disallowedTools`: what must not be done.

@@ -55,6 +55,8 @@ pub enum Stop {
     TimedOut,
     /// The silence limit.
     Idle,
+    /// It has cost more than it may.
+    Budget,
 }
 
 /// How a run of the agent ended.
@@ -145,6 +147,11 @@ pub fn judge(end: &RunEnd) -> Result<(), Ending> {
         Some(Stop::Idle) => {
             return failed(Reason::Idle, "the agent was silent longer than allowed");
         }
+        // One that was done but for what it had left in the background has kept to the rules.
+        Some(Stop::Budget) if has_succeeded(end) => return Ok(()),
+        Some(Stop::Budget) => {
+            return failed(Reason::Budget, "the agent has cost more than it may");
+        }
         None => {}
     }
     if let Some(error) = &end.spawn_error {
@@ -184,6 +191,11 @@ pub fn policy(end: &RunEnd, ending: &Ending) -> Policy {
 
 fn tells_failure(result: &ResultSummary) -> bool {
     result.is_error || result.subtype != "success"
+}
+
+fn has_succeeded(end: &RunEnd) -> bool {
+    let result = end.summary.result.as_ref();
+    result.is_some_and(|result| result.subtype == "success" && !result.is_error)
 }
 
 /// How an attempt has ended of which the processes with these numbers cannot be ended.
@@ -270,6 +282,23 @@ mod tests {
             Some(Reason::AgentFailed)
         );
         assert_eq!(reason(&ended(0, None)), Some(Reason::AgentFailed));
+    }
+
+    #[test]
+    fn a_run_that_was_ended_for_its_cost_has_failed_unless_it_was_done() {
+        for (said, expected) in [
+            (None, Some(Reason::Budget)),
+            (
+                Some(result("error_during_execution", true)),
+                Some(Reason::Budget),
+            ),
+            (Some(result("success", false)), None),
+        ] {
+            let mut end = ended(143, said);
+            end.stop = Some(Stop::Budget);
+            assert_eq!(reason(&end), expected);
+            assert_eq!(judge(&end).is_ok(), expected.is_none());
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Jobs that wait for a time: what is remembered of them meanwhile.
 
-use crate::transition::{Effect, Refused, Transition, step};
+use crate::transition::{Effect, Refused, Transition, ended, step};
 use crate::{Facts, Job, Reason, Resume, State, Timestamp, iso_millis};
 
 /// The attempt ends, and the job waits.
@@ -43,4 +43,30 @@ pub(crate) fn unparked(job: &Job, now: Timestamp) -> Result<Transition, Refused>
     };
     let effects = vec![Effect::Ready, Effect::DirectiveChanged];
     Ok(step(job, state, now, "unparked", effects))
+}
+
+/// Only a queued job: one that runs has been given its money.
+pub(crate) fn unaffordable(
+    job: &Job,
+    until: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Transition, Refused> {
+    if !matches!(job.state, State::Queued { .. }) {
+        return Err(Refused::Unfit(job.state.status()));
+    }
+    let Some(until) = until else {
+        let state = State::Failed {
+            at: now,
+            reason: Reason::Budget,
+            error: "the job has cost as much as it may".to_owned(),
+        };
+        return Ok(ended(job, state, now, "failed"));
+    };
+    let state = State::Queued {
+        not_before: Some(until),
+        reason: Some(Reason::Budget),
+    };
+    let mut next = step(job, state, now, "parked", vec![]);
+    next.detail = Some(format!("{} until {}", Reason::Budget, iso_millis(until)));
+    Ok(next)
 }

@@ -19,6 +19,18 @@ pub fn utc_day(at: Timestamp) -> i64 {
     at.as_second().div_euclid(SECONDS)
 }
 
+/// The first days, as [`utc_day`] counts them, of the month in UTC and of the one after it.
+pub fn utc_month(at: Timestamp) -> (i64, i64) {
+    let date = jiff::tz::TimeZone::UTC.to_datetime(at).date();
+    let first = utc_day(at) - i64::from(date.day()) + 1;
+    (first, first + i64::from(date.days_in_month()))
+}
+
+/// When a day begins, as [`utc_day`] counts them.
+pub(crate) fn start_of(day: i64) -> Option<Timestamp> {
+    Timestamp::from_second(day.checked_mul(86_400)?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@
 
 use crate::dependencies::{Awaited, awaited};
 use crate::lost::{self, LOST_RUNS_MAX, LostRun};
-use crate::parking::{parked, unparked};
+use crate::parking::{parked, unaffordable, unparked};
 use crate::{
     Ending, Facts, Fence, Job, Phase, Priority, Reason, State, Status, Timestamp, WorkerId,
 };
@@ -58,6 +58,11 @@ pub enum Event {
         phase: Phase,
         /// What it has found out.
         facts: Facts,
+    },
+    /// It cannot begin for want of money.
+    Unaffordable {
+        /// When there may be some again; `None`: its own budget is used up.
+        until: Option<Timestamp>,
     },
     /// Someone wants it stopped.
     CancelRequested,
@@ -147,6 +152,7 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Transition, Refu
             phase,
             facts,
         } => progressed(job, fence, phase, facts, now),
+        Event::Unaffordable { until } => unaffordable(job, until, now),
         Event::CancelRequested => cancel(job, now),
         Event::Unparked => unparked(job, now),
         Event::Awaited(what) => awaited(job, what, now),
@@ -1060,6 +1066,21 @@ mod tests {
         let refused = apply(&running, event(), at(15));
         assert_eq!(refused, Err(Refused::Unfit(Status::Running)));
         assert!(apply(&next.job, event(), at(6)).is_err());
+    }
+
+    #[test]
+    fn a_job_that_cannot_be_paid_waits_or_has_failed_and_one_that_runs_goes_on() {
+        let waits = |until| apply(&queued(), Event::Unaffordable { until }, at(15)).unwrap();
+        let parked = waits(Some(at(90)));
+        assert_eq!(parked.job.state.reason(), Some(Reason::Budget));
+        assert!(apply(&parked.job, claim(99), at(89)).is_err());
+        assert!(apply(&parked.job, claim(99), at(90)).is_ok());
+        let failed = waits(None);
+        assert_eq!(failed.job.state.status(), Status::Failed);
+        assert_eq!(failed.job.state.reason(), Some(Reason::Budget));
+        assert!(failed.effects.contains(&Effect::Callback));
+        let refused = apply(&running(), Event::Unaffordable { until: None }, at(15));
+        assert_eq!(refused, Err(Refused::Unfit(Status::Running)));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use agent_domain::{
-    DeliveryId, Directive, Effect, Ending, Event, Finding, Found, Job, JobId, Lease, Priority,
-    Refused, State, Timestamp, Transition, WorkerId, apply,
+    Allotted, DeliveryId, Directive, Effect, Ending, Event, Finding, Found, Job, JobId, Lease,
+    Priority, Refused, State, Timestamp, Transition, WorkerId, apply,
 };
 use agent_storage::{Booking, Change, JobWithClient, NewDelivery, NewOnce};
 
@@ -119,16 +119,40 @@ impl Engine {
     ) -> Result<Vec<JobWithClient>, EngineError> {
         let now = self.inner.clock.now();
         let lease_until = self.lease_end(now);
-        let worker = worker.clone();
-        let decide = move |job: &Job| {
+        let (worker, engine) = (worker.clone(), self.clone());
+        let decide = move |job: &Job, allotted: Allotted| {
             let worker = worker.clone();
-            let event = Event::Claimed {
+            let claimed = Event::Claimed {
                 worker,
                 lease_until,
             };
-            apply(job, event, now).ok().map(quiet)
+            let (event, most) = match allotted {
+                Allotted::All => (claimed, None),
+                Allotted::Most(most) => (claimed, Some(most)),
+                Allotted::NotBefore(until) => (Event::Unaffordable { until: Some(until) }, None),
+                Allotted::UsedUp => (Event::Unaffordable { until: None }, None),
+                Allotted::Later => return None,
+            };
+            let mut next = apply(job, event, now).ok()?;
+            next.job.facts.allotted = most;
+            Some(engine.to_store(job, next, &Seals::new()))
         };
-        Ok(self.inner.store.claim(limit, now, decide).await?)
+        let caps = self.inner.config.caps;
+        let changed = self.inner.store.claim_within(limit, now, caps, decide);
+        let changed = changed.await?;
+        let runs = |found: &JobWithClient| matches!(found.job.state, State::Running { .. });
+        let (claimed, unpaid): (Vec<_>, Vec<_>) = changed.into_iter().partition(runs);
+        for found in &unpaid {
+            tracing::info!(job.id = %found.job.id, job.status = %found.job.state.status(), "no money for the job");
+            if found.job.state.status().is_terminal() {
+                self.after(&found.job, &[Effect::Callback, Effect::DirectiveChanged]);
+            }
+        }
+        if claimed.is_empty() && !unpaid.is_empty() {
+            // There may be others behind as many as are looked at together.
+            self.inner.ready.notify_waiters();
+        }
+        Ok(claimed)
     }
 
     /// Renews leases in one go, and returns those jobs whose lease is still valid.

@@ -89,6 +89,7 @@ impl Engine {
             trusted: new.trusted,
             priority: new.priority,
             max_concurrent: new.max_concurrent,
+            caps: new.caps,
             created_at: now,
             updated_at: now,
         };

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agent_domain::{
-    AgentHealth, Cidr, Clock, Ending, Ids, LeaseTerms, Mirrors, Reason, TranscriptReader, Watermark,
+    AgentHealth, Caps, Cidr, Clock, Ending, Ids, LeaseTerms, Mirrors, Reason, TranscriptReader,
+    Watermark,
 };
 use agent_storage::Store;
 use agent_webhook::Sender;
@@ -46,6 +47,8 @@ pub struct EngineConfig {
     pub disk: DiskConfig,
     /// How long ended jobs are kept.
     pub retention: Retention,
+    /// What all jobs together may spend.
+    pub caps: Caps,
 }
 
 impl EngineConfig {
@@ -65,6 +68,7 @@ impl EngineConfig {
             callback_allow: Vec::new(),
             disk,
             retention: Retention::default(),
+            caps: Caps::default(),
         }
     }
 }
@@ -156,6 +160,7 @@ impl Engine {
         if running > 0 {
             tracing::info!(jobs = running, "running when the last server stopped");
         }
+        parts.store.release_unpaid(parts.clock.now()).await?;
         let inner = Inner {
             disk: Disk::new(parts.config.disk.clone()),
             probe: Probe::default(),

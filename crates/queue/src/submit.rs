@@ -1,8 +1,8 @@
 //! Taking jobs in: new ones, and repeats of ended ones.
 
 use agent_domain::{
-    BranchName, Client, ClientId, Facts, Fence, Job, JobId, JobSecrets, JobSpec, Priority, Reason,
-    RepoSlug, RunOptions, SecretKinds, State, Timestamp,
+    BranchName, Caps, Client, ClientId, Facts, Fence, Job, JobId, JobSecrets, JobSpec, Priority,
+    Reason, RepoSlug, RunOptions, SecretKinds, State, Timestamp,
 };
 use agent_storage::{CreatedJob, NewJob, StoreError};
 
@@ -152,6 +152,7 @@ impl Engine {
             trusted: false,
             priority: Priority::default(),
             max_concurrent: None,
+            caps: Caps::default(),
             created_at: now,
             updated_at: now,
         })

@@ -26,6 +26,8 @@ pub fn command_line(
     line.option("--permission-mode", Some(mode.as_str()));
     let turns = options.max_turns.map(|turns| turns.to_string());
     line.option("--max-turns", turns.as_deref());
+    let budget = options.budget.map(|most| most.dollars().to_string());
+    line.option("--max-budget-usd", budget.as_deref());
     line.rules("--allowedTools", options.allowed_tools.as_deref());
     line.rules("--disallowedTools", options.disallowed_tools.as_deref());
     let agents = options.agents.as_ref();

@@ -1,6 +1,6 @@
 //! Picks from the transcript what the outcome of a run depends on.
 
-use agent_domain::{DENIED_CALLS_MAX, DeniedCall, ResultSummary, RunSummary, limits};
+use agent_domain::{DENIED_CALLS_MAX, DeniedCall, ResultSummary, RunSummary, Usd, limits};
 
 use crate::event::Object;
 use crate::mask::Masker;
@@ -68,6 +68,11 @@ impl RunObserver {
     /// What is known so far, without what the run used.
     pub fn summary(&self) -> &RunSummary {
         &self.summary
+    }
+
+    /// What the results so far say that the run has cost.
+    pub(crate) fn cost(&self) -> Option<Usd> {
+        self.meter.cost()
     }
 
     /// What is known in the end.

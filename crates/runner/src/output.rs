@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_domain::{Clock, LogStream, RunSummary, Timestamp};
+use agent_domain::{Clock, LogStream, RunSummary, Timestamp, Usd};
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -142,6 +142,11 @@ impl Output {
         let text = self.masker.text(text);
         self.log.system(self.clock.now(), &text);
         self.flush();
+    }
+
+    /// What the results so far say that the run has cost.
+    pub(crate) fn cost(&self) -> Option<Usd> {
+        self.observer.cost()
     }
 
     /// Whether enough is collected to be written at once.

@@ -28,6 +28,9 @@ pub(crate) struct Spec<'a> {
     pub(crate) log: OsString,
     pub(crate) timeout: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
+    /// What the run may cost, in billionths of a dollar.
+    #[serde(default)]
+    pub(crate) budget: Option<u64>,
     pub(crate) ladder: Ladder,
     /// Never to be written anywhere.
     pub(crate) secrets: Vec<Cow<'a, str>>,
@@ -191,6 +194,7 @@ mod stop {
             Stop::Cancelled => "cancelled",
             Stop::TimedOut => "timed_out",
             Stop::Idle => "idle",
+            Stop::Budget => "budget",
         });
         word.serialize(serializer)
     }
@@ -203,6 +207,7 @@ mod stop {
             Some("cancelled") => Ok(Some(Stop::Cancelled)),
             Some("timed_out") => Ok(Some(Stop::TimedOut)),
             Some("idle") => Ok(Some(Stop::Idle)),
+            Some("budget") => Ok(Some(Stop::Budget)),
             Some(other) => Err(D::Error::custom(format!("unknown stop {other}"))),
         }
     }

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_domain::{AgentKey, JobId, RunEnd, RunOptions, RunSummary, Secret};
+use agent_domain::{AgentKey, JobId, RunEnd, RunOptions, RunSummary, Secret, Usd};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -273,6 +273,7 @@ impl Runner {
             log: full(&request.log).into(),
             timeout: options.timeout,
             idle_timeout: options.idle_timeout,
+            budget: options.budget.map(Usd::nanos),
             ladder: self.config.ladder,
             secrets: secrets.map(|one| one.expose().into()).collect(),
             log_limits: self.config.log_limits,

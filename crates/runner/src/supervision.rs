@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use agent_domain::{RunEnd, Stop};
+use agent_domain::{RunEnd, Stop, Usd};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use rustix::process::{Pid, Signal};
@@ -58,6 +58,7 @@ pub(crate) struct Supervision {
     ladder: Ladder,
     timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
+    budget: Option<Usd>,
     stop: Option<Stop>,
     step: Step,
     exit_code: Option<i32>,
@@ -107,6 +108,7 @@ impl Supervision {
             ladder: spec.ladder,
             timeout: spec.timeout,
             idle_timeout: spec.idle_timeout,
+            budget: spec.budget.map(Usd::from_nanos),
             stop: None,
             step: Step::Running,
             exit_code: None,
@@ -165,6 +167,19 @@ impl Supervision {
         }
         self.heard_at = Instant::now();
         self.output.flush();
+        self.keep_within_budget();
+    }
+
+    /// The CLI keeps to its budget by itself, after each call of the model; this is for one that does
+    /// not. Only what its results say counts.
+    fn keep_within_budget(&mut self) {
+        let runs = self.exit_code.is_none() && !self.over && self.step == Step::Running;
+        if let (true, Some(budget), Some(cost)) = (runs, self.budget, self.output.cost())
+            && cost > budget
+        {
+            let text = format!("has cost {cost}, more than {budget}: stopping the agent");
+            self.begin(Stop::Budget, &text);
+        }
     }
 
     async fn obey(&mut self, command: Command) {

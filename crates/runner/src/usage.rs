@@ -71,6 +71,11 @@ impl Meter {
         self.messages.clear();
     }
 
+    /// What the results so far say that the run has cost.
+    pub(crate) fn cost(&self) -> Option<Usd> {
+        self.usage.told()
+    }
+
     /// What the run has used.
     pub(crate) fn into_usage(self) -> RunUsage {
         let mut usage = self.usage;

@@ -6,13 +6,13 @@
 
 use std::collections::HashMap;
 
-use agent_domain::{Job, Timestamp};
+use agent_domain::{Allotted, Caps, ClientId, Job, State, Timestamp};
 use rusqlite::{Connection, params};
 
 use crate::lanes::{InLine, Next};
 use crate::rows::{self, Columns, micros};
 use crate::tally::{Tally, counted};
-use crate::{Change, JobWithClient, Store, StoreError, jobs, lanes, sql};
+use crate::{Change, JobWithClient, Store, StoreError, jobs, lanes, purse, sql};
 
 /// How many jobs one claim passes over at most, for a bound on how long it holds up other writes.
 const PASSED_OVER_MAX: usize = 1_000;
@@ -34,6 +34,15 @@ pub(crate) const NEXT_NOT_BEFORE: &str = "
         AND reason IS NOT 'waiting_for_jobs'
     ORDER BY not_before LIMIT 1";
 
+/// Whether it may begin is asked again, since what may be spent has changed.
+pub(crate) const RELEASE_UNPAID: &str = "
+    UPDATE jobs INDEXED BY jobs_parked SET not_before = min(not_before, ?1)
+    WHERE status = 'queued' AND ready_seq IS NULL AND reason = 'budget'";
+
+pub(crate) const RELEASE_UNPAID_OF: &str = "
+    UPDATE jobs INDEXED BY jobs_client_status SET not_before = min(not_before, ?1)
+    WHERE client_id = ?2 AND status = 'queued' AND ready_seq IS NULL AND reason = 'budget'";
+
 impl Store {
     /// Takes up to `limit` ready jobs in order, as of `now`: of each client no more than may run at
     /// once, and no client's turn before another's. See [`agent_domain::Tag`].
@@ -44,9 +53,31 @@ impl Store {
         &self,
         limit: u32,
         now: Timestamp,
-        decide: impl FnMut(&Job) -> Option<Change> + Send + 'static,
+        mut decide: impl FnMut(&Job) -> Option<Change> + Send + 'static,
     ) -> Result<Vec<JobWithClient>, StoreError> {
-        self.write(move |conn| counted(conn, |tally| claim(conn, limit, now, decide, tally)))
+        let decide = move |job: &Job, _| decide(job);
+        self.claim_within(limit, now, Caps::default(), decide).await
+    }
+
+    /// As [`Store::claim`], and tells `decide` what the job may spend where everybody together may
+    /// spend no more than `caps`. What it changes without making it run is returned as well, and not
+    /// counted.
+    pub async fn claim_within(
+        &self,
+        limit: u32,
+        now: Timestamp,
+        caps: Caps,
+        decide: impl FnMut(&Job, Allotted) -> Option<Change> + Send + 'static,
+    ) -> Result<Vec<JobWithClient>, StoreError> {
+        let claim = move |conn: &Connection| {
+            counted(conn, |tally| claim(conn, limit, now, caps, decide, tally))
+        };
+        self.write(claim).await
+    }
+
+    /// Lets every job that waits for money be looked at again: the caps may be others.
+    pub async fn release_unpaid(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.write(move |conn| sql::run(conn, RELEASE_UNPAID, [micros(now)]).map(drop))
             .await
     }
 
@@ -85,72 +116,122 @@ struct Passed {
     lines: HashMap<String, InLine>,
 }
 
+/// What is asked about each job, and what has come of it.
+struct Asking<D> {
+    now: Timestamp,
+    caps: Caps,
+    decide: D,
+    /// How many more may be taken.
+    free: usize,
+    /// What was changed, taken or not.
+    changed: Vec<JobWithClient>,
+}
+
+/// What came of asking about a job.
+#[derive(PartialEq, Eq)]
+enum Answer {
+    /// It runs.
+    Taken,
+    /// It has left the line without.
+    Left,
+    /// It stays where it is.
+    Passed,
+    /// So do all others of its client: what they may spend is reserved.
+    AllPassed,
+}
+
 fn claim(
     conn: &Connection,
     limit: u32,
     now: Timestamp,
-    mut decide: impl FnMut(&Job) -> Option<Change>,
+    caps: Caps,
+    decide: impl FnMut(&Job, Allotted) -> Option<Change>,
     tally: &mut Tally,
 ) -> Result<Vec<JobWithClient>, StoreError> {
     promote(conn, now, tally)?;
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let mut claimed = Vec::new();
+    let mut asking = Asking {
+        now,
+        caps,
+        decide,
+        free: usize::try_from(limit).unwrap_or(usize::MAX),
+        changed: Vec::new(),
+    };
     let mut passed = Passed::default();
-    while claimed.len() < limit && passed.jobs < PASSED_OVER_MAX {
+    while asking.free > 0 && passed.jobs < PASSED_OVER_MAX {
         // Whose turn it is follows from what has been taken.
         tally.write(conn)?;
-        match claim_one(conn, &mut decide, &mut passed, tally)? {
-            Some(job) => claimed.push(job),
-            None => break,
+        if !claim_one(conn, &mut asking, &mut passed, tally)? {
+            break;
         }
+        asking.free -= 1;
     }
-    Ok(claimed)
+    Ok(asking.changed)
 }
 
-/// Takes the first job that something is decided for, of the first client that has one.
+/// Takes the first job that may run, of the first client that has one; returns whether there was one.
 fn claim_one(
     conn: &Connection,
-    decide: &mut impl FnMut(&Job) -> Option<Change>,
+    asking: &mut Asking<impl FnMut(&Job, Allotted) -> Option<Change>>,
     passed: &mut Passed,
     tally: &mut Tally,
-) -> Result<Option<JobWithClient>, StoreError> {
+) -> Result<bool, StoreError> {
     let mut lane = lanes::next_open(conn, None)?;
     while let Some(open) = lane {
         let mut after = passed.lines.get(&open.client).copied().unwrap_or((0, 0));
         while passed.jobs < PASSED_OVER_MAX
             && let Some(next) = lanes::next_in_line(conn, &open.client, after)?
         {
-            if let Some(job) = take(conn, &next, decide, tally)? {
+            let answer = ask(conn, &next, asking, tally)?;
+            if answer == Answer::Taken {
                 lanes::take_turn(conn, &open, next.at)?;
-                return Ok(Some(job));
+                return Ok(true);
+            }
+            passed.jobs += 1;
+            if answer == Answer::AllPassed {
+                break;
             }
             after = next.at;
-            passed.jobs += 1;
             passed.lines.insert(open.client.clone(), after);
         }
         lane = lanes::next_open(conn, Some(&open))?;
     }
-    Ok(None)
+    Ok(false)
 }
 
-fn take(
+fn ask(
     conn: &Connection,
     next: &Next,
-    decide: &mut impl FnMut(&Job) -> Option<Change>,
+    asking: &mut Asking<impl FnMut(&Job, Allotted) -> Option<Change>>,
     tally: &mut Tally,
-) -> Result<Option<JobWithClient>, StoreError> {
+) -> Result<Answer, StoreError> {
     let Some(ready) = jobs::find(conn, next.id)? else {
-        return Ok(None);
+        return Ok(Answer::Passed);
     };
-    match decide(&ready.job) {
+    let allotted = purse::allotted(conn, &ready, asking.caps, asking.free, asking.now)?;
+    if allotted == Allotted::Later {
+        return Ok(Answer::AllPassed);
+    }
+    match (asking.decide)(&ready.job, allotted) {
         Some(change) if change.job.id == ready.job.id && jobs::commit(conn, &change, tally)? => {
-            Ok(Some(JobWithClient {
+            let runs = matches!(change.job.state, State::Running { .. });
+            asking.changed.push(JobWithClient {
                 job: change.job,
                 client: ready.client,
-            }))
+            });
+            Ok(if runs { Answer::Taken } else { Answer::Left })
         }
-        _ => Ok(None),
+        _ => Ok(Answer::Passed),
     }
+}
+
+/// As [`Store::release_unpaid`], for the jobs of one client.
+pub(crate) fn release_unpaid_of(
+    conn: &Connection,
+    client: ClientId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let params = params![micros(now), client.to_string()];
+    sql::run(conn, RELEASE_UNPAID_OF, params).map(drop)
 }
 
 pub(crate) fn promote(

@@ -1,16 +1,17 @@
 //! Clients: adding, finding, changing and deleting them.
 
-use agent_domain::{Client, ClientChange, ClientId, RepoSlug, Timestamp};
+use agent_domain::{Caps, Client, ClientChange, ClientId, RepoSlug, Timestamp, Usd};
 use rusqlite::{Connection, Row, params};
 
 use crate::rows::{self, Columns, client_columns, micros};
-use crate::{ClientCounts, NewOnce, Store, StoreError, lanes, once, options, sql};
+use crate::{ClientCounts, NewOnce, Store, StoreError, claim, lanes, ledger, once, options, sql};
 
 pub(crate) const INSERT: &str = "
     INSERT INTO clients (id, os_client_id, name, github_org, github_repo, default_branch,
         model, permission_mode, timeout_us, idle_timeout_us, options, trusted, priority,
-        max_concurrent, created_at, updated_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+        max_concurrent, created_at, updated_at, cap_daily_nanos, cap_monthly_nanos)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
+        ?17, ?18)";
 
 pub(crate) const BY_ID: &str = concat!(
     "SELECT ",
@@ -41,7 +42,7 @@ pub(crate) const UPDATE: &str = "
     UPDATE clients
     SET name = ?2, default_branch = ?3, model = ?4, permission_mode = ?5, timeout_us = ?6,
         idle_timeout_us = ?7, options = ?8, trusted = ?9, priority = ?10, max_concurrent = ?11,
-        updated_at = ?12
+        updated_at = ?12, cap_daily_nanos = ?13, cap_monthly_nanos = ?14
     WHERE id = ?1 AND deleted_at IS NULL";
 
 pub(crate) const DELETE: &str =
@@ -100,6 +101,7 @@ impl Store {
             let Some(client) = find(conn, id)? else {
                 return Ok(None);
             };
+            let before = client.caps;
             let client = change.applied_to(client, now);
             let [model, permission_mode, timeout, idle_timeout] =
                 rows::option_cells(&client.options);
@@ -116,9 +118,14 @@ impl Store {
                 client.priority.get(),
                 client.max_concurrent,
                 micros(now),
+                cap(client.caps.daily)?,
+                cap(client.caps.monthly)?,
             ];
             sql::run(conn, UPDATE, params)?;
             lanes::sync(conn, &id.to_string())?;
+            if client.caps != before {
+                claim::release_unpaid_of(conn, id, now)?;
+            }
             find(conn, id)
         })
         .await
@@ -167,9 +174,24 @@ pub(crate) fn insert(conn: &Connection, client: &Client) -> Result<(), StoreErro
         client.max_concurrent,
         micros(client.created_at),
         micros(client.updated_at),
+        cap(client.caps.daily)?,
+        cap(client.caps.monthly)?,
     ];
     sql::run(conn, INSERT, params)?;
     Ok(())
+}
+
+/// Reads two columns.
+pub(crate) fn caps(columns: &mut Columns<'_, '_>) -> Result<Caps, StoreError> {
+    let (daily, monthly): (Option<u64>, _) = (columns.whole_option()?, columns.whole_option()?);
+    Ok(Caps {
+        daily: daily.map(Usd::from_nanos),
+        monthly: monthly.map(Usd::from_nanos),
+    })
+}
+
+fn cap(amount: Option<Usd>) -> Result<Option<i64>, StoreError> {
+    amount.map(ledger::nanos).transpose()
 }
 
 pub(crate) fn find(conn: &Connection, id: ClientId) -> Result<Option<Client>, StoreError> {

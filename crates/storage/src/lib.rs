@@ -22,6 +22,7 @@ mod outbox;
 #[cfg(test)]
 mod plans;
 mod pool;
+mod purse;
 mod records;
 mod reserve;
 mod resume;

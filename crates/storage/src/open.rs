@@ -29,6 +29,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0016_fair_line.sql"),
     include_str!("../../../migrations/sqlite/0017_output.sql"),
     include_str!("../../../migrations/sqlite/0018_dependencies.sql"),
+    include_str!("../../../migrations/sqlite/0019_caps.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use agent_domain::{JsonText, RunOptions, ToolRule};
+use agent_domain::{JsonText, RunOptions, ToolRule, Usd};
 use rusqlite::types::Value;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,9 @@ struct Form {
     fallback_model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_turns: Option<u32>,
+    /// Billionths of a dollar.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     allowed_tools: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,6 +46,7 @@ pub(crate) fn json(options: &RunOptions) -> Result<Option<String>, StoreError> {
     let form = Form {
         fallback_model: options.fallback_model.clone(),
         max_turns: options.max_turns,
+        budget: options.budget.map(Usd::nanos),
         allowed_tools: options.allowed_tools.as_deref().map(texts),
         disallowed_tools: options.disallowed_tools.as_deref().map(texts),
         append_system_prompt: options.append_system_prompt.clone(),
@@ -85,6 +89,7 @@ pub(crate) fn with(columns: RunOptions, stored: Option<&str>) -> Result<RunOptio
     Ok(RunOptions {
         fallback_model: form.fallback_model,
         max_turns: form.max_turns,
+        budget: form.budget.map(Usd::from_nanos),
         allowed_tools: form.allowed_tools.map(|rules| all(&rules)).transpose()?,
         disallowed_tools: form.disallowed_tools.map(|rules| all(&rules)).transpose()?,
         append_system_prompt: form.append_system_prompt,

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, StatementStatus};
 
 use crate::{
-    claim, clients, dependencies, holding, jobs, lanes, ledger, lists, once, open, outbox,
+    claim, clients, dependencies, holding, jobs, lanes, ledger, lists, once, open, outbox, purse,
     retention, seals, tally,
 };
 
@@ -57,6 +57,10 @@ const HOT: &[&str] = &[
     lanes::NEXT_IN_LINE,
     lanes::COUNT_BEHIND,
     lanes::COUNT_AHEAD,
+    claim::RELEASE_UNPAID_OF,
+    purse::SPENT,
+    purse::RESERVED,
+    purse::RESERVED_BY_CLIENT,
     lists::SEQ_OF,
     lists::SUMMARY,
     lists::RUNNING,
@@ -86,8 +90,9 @@ const HOT: &[&str] = &[
     tally::BEGIN,
 ];
 
-/// These go over the clients, of which there are few.
+/// These go over the clients, of which there are few, and once at the start over what is parked.
 const OTHERS: &[&str] = &[
+    claim::RELEASE_UNPAID,
     clients::ALL,
     clients::INSERT,
     clients::UPDATE,

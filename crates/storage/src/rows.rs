@@ -26,7 +26,8 @@ macro_rules! client_columns {
     () => {
         "c.id, c.os_client_id, c.name, c.github_org, c.github_repo, c.default_branch, \
          c.model, c.permission_mode, c.timeout_us, c.idle_timeout_us, c.options, \
-         c.trusted, c.priority, c.max_concurrent, c.created_at, c.updated_at"
+         c.trusted, c.priority, c.max_concurrent, c.cap_daily_nanos, \
+         c.cap_monthly_nanos, c.created_at, c.updated_at"
     };
 }
 /// Columns of [`summary`].
@@ -172,6 +173,7 @@ pub(crate) fn client(columns: &mut Columns<'_, '_>) -> Result<Client, StoreError
         trusted: columns.take()?,
         priority: columns.priority()?,
         max_concurrent: columns.whole_option()?,
+        caps: crate::clients::caps(columns)?,
         created_at: columns.time()?,
         updated_at: columns.time()?,
     })

@@ -171,7 +171,7 @@ impl Attempt<'_> {
             }
             self.learn(&end.summary, end.exit_code);
             if let Err(ending) = judge(&end) {
-                return Err(self.unless_it_goes_on(&end, ending).into());
+                return Err(self.unless_it_waits(&end, ending).into());
             }
             if let Some(schema) = &self.assignment.options.output_schema {
                 self.facts.output = Some(output::take(schema, &end.summary)?);

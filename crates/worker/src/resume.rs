@@ -2,9 +2,11 @@
 //! the same session and the same workspace.
 
 use std::path::Path;
+use std::time::Duration;
 
 use agent_domain::{
-    Ending, Policy, Reason, RunEnd, after_limit, is_session_id, iso_millis, jittered, policy,
+    Ending, Policy, Reason, RunEnd, RunOptions, after_limit, is_capped, is_session_id, iso_millis,
+    jittered, policy,
 };
 use agent_git::{Layout, Reach, Workspace};
 use agent_runner::{Ground, RunRequest};
@@ -15,6 +17,9 @@ use crate::prepare::forge_failed;
 /// What the agent is told; the session knows the rest.
 const GO_ON: &str = "Your last turn was broken off because the model could not be reached for a while: a usage limit or an outage. \
      Nothing in the workspace has changed since. Go on with the task where you left off.";
+
+/// How long a job waits that has spent its part of what a cap leaves, before it is given another.
+const BETWEEN_PARTS: Duration = Duration::from_secs(5);
 
 impl Attempt<'_> {
     /// Makes the workspace, or goes on in the one that waits.
@@ -97,7 +102,10 @@ impl Attempt<'_> {
             attempt: assignment.lease.attempt,
             prompt: assignment.prompt.clone(),
             cwd: cwd.to_owned(),
-            options: assignment.options.clone(),
+            options: RunOptions {
+                budget: assignment.facts.allotted,
+                ..assignment.options.clone()
+            },
             project,
             log: assignment.log.clone(),
             ground: Ground { writable, readable },
@@ -107,8 +115,30 @@ impl Attempt<'_> {
         }
     }
 
+    /// Turns an end that need not be one into a wait.
+    ///
+    /// A run that has spent what a cap has left it goes on when there is more: whether there is, is
+    /// asked when it is claimed again. One whose job's own budget is used up has failed.
+    pub(crate) fn unless_it_waits(&self, end: &RunEnd, ending: Ending) -> Ending {
+        let facts = &self.assignment.facts;
+        let is_capped = is_capped(facts.allotted, self.assignment.options.budget, facts.cost);
+        match ending {
+            Ending::Failed {
+                reason: Reason::Budget,
+                ..
+            } if is_capped => {
+                let now = self.parts.clock.now();
+                Ending::Parked {
+                    until: now.checked_add(BETWEEN_PARTS).unwrap_or(now),
+                    reason: Reason::Budget,
+                }
+            }
+            ending => self.unless_it_goes_on(end, ending),
+        }
+    }
+
     /// Turns an end that passes by itself into a wait, where there is a session to go on in.
-    pub(crate) fn unless_it_goes_on(&self, end: &RunEnd, ending: Ending) -> Ending {
+    fn unless_it_goes_on(&self, end: &RunEnd, ending: Ending) -> Ending {
         let session = self.facts.session_id.as_deref();
         if !session.is_some_and(is_session_id) || self.is_cancelled() {
             return ending;

@@ -15,6 +15,7 @@ mod housekeeping;
 mod jobs;
 mod leases;
 mod limits;
+mod money;
 mod once;
 mod options;
 mod own_keys;

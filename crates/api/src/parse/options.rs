@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use agent_client::wire::{self, JsonObject, Patch, UpdateClient};
+use agent_client::wire::{self, Dollars, JsonObject, Patch, UpdateClient};
 use agent_domain::{
-    Edit, JsonText, PermissionMode, RunOptions, RunOptionsChange, ToolRule, VariableName, limits,
+    Edit, JsonText, PermissionMode, RunOptions, RunOptionsChange, ToolRule, Usd, VariableName,
+    limits,
 };
 use serde_json::Value;
 
@@ -40,6 +41,7 @@ options! {
     timeout = timeout_seconds: |value| seconds("timeoutSeconds", value),
     idle_timeout = idle_timeout_seconds: |value| seconds("idleTimeoutSeconds", value),
     max_turns = max_turns: max_turns,
+    budget = budget_usd: |amount| budget(&amount),
     allowed_tools = allowed_tools: |rules| tool_rules("allowedTools", &rules),
     disallowed_tools = disallowed_tools: |rules| tool_rules("disallowedTools", &rules),
     append_system_prompt = append_system_prompt: append_system_prompt,
@@ -101,6 +103,30 @@ fn max_turns(turns: u32) -> Result<u32, Problem> {
         let what = format!("must be from 1 to {}", limits::TURNS_MAX);
         Err(Problem::field("maxTurns", what))
     }
+}
+
+fn budget(amount: &Dollars) -> Result<Usd, Problem> {
+    match dollars("budgetUsd", amount)? {
+        Usd::ZERO => Err(Problem::field("budgetUsd", "must be more than nothing")),
+        amount => Ok(amount),
+    }
+}
+
+/// An amount of US dollars, nothing included.
+pub(super) fn dollars(name: &str, amount: &Dollars) -> Result<Usd, Problem> {
+    let amount = amount.as_f64().and_then(Usd::from_dollars);
+    amount
+        .filter(|amount| *amount <= limits::BUDGET_MAX)
+        .ok_or_else(|| {
+            let what = format!("must be from 0 to {}", limits::BUDGET_MAX.dollars());
+            Problem::field(name, what)
+        })
+}
+
+/// Reads the change of a cap.
+pub(super) fn cap(name: &str, value: Patch<Dollars>) -> Result<Edit<Usd>, Problem> {
+    let mut value = value;
+    edit(&mut value, |amount| dollars(name, &amount))
 }
 
 fn tool_rules(name: &str, rules: &[String]) -> Result<Vec<ToolRule>, Problem> {
@@ -242,6 +268,9 @@ mod tests {
             (json!({"fallbackModel": "--x"}), "fallbackModel "),
             (json!({"fallbackModel": "opus,,haiku"}), "fallbackModel "),
             (json!({"maxTurns": 0}), "maxTurns "),
+            (json!({"budgetUsd": 0}), "budgetUsd "),
+            (json!({"budgetUsd": -1}), "budgetUsd "),
+            (json!({"budgetUsd": 1_000_000.5}), "budgetUsd "),
             (json!({"maxTurns": 10_001}), "maxTurns "),
             (json!({"allowedTools": ["Edit", "--x"]}), "allowedTools[1] "),
             (json!({"allowedTools": many}), "allowedTools "),

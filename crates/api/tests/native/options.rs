@@ -11,7 +11,7 @@ use crate::stage::{Stage, id_of};
 fn every() -> Value {
     json!({
         "model": "opus", "fallbackModel": "sonnet,haiku", "permissionMode": "plan",
-        "timeoutSeconds": 60, "idleTimeoutSeconds": 30, "maxTurns": 7,
+        "timeoutSeconds": 60, "idleTimeoutSeconds": 30, "maxTurns": 7, "budgetUsd": 2.5,
         "allowedTools": ["Edit", "Bash(git log:*)"], "disallowedTools": ["WebFetch"],
         "appendSystemPrompt": "Be brief.\n",
         "agents": {"critic": {"description": "Reads", "prompt": "Read.", "model": "haiku"}},

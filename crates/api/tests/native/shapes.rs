@@ -40,6 +40,8 @@ async fn a_client_is_created_listed_shown_changed_and_removed() {
     expected["trusted"] = json!(false);
     expected["priority"] = json!(0);
     expected["maxConcurrent"] = Value::Null;
+    expected["budgetDailyUsd"] = Value::Null;
+    expected["budgetMonthlyUsd"] = Value::Null;
     assert_eq!(stage.get("/clients").await, json!({"clients": [expected]}));
 
     let mut details = expected.clone();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Patch, RunOptions};
+use super::{Dollars, Patch, RunOptions};
 
 with_options! {
     /// Body of `POST /clients`.
@@ -30,6 +30,12 @@ with_options! {
         /// How many of its jobs may run at once; no limit unless given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub max_concurrent: Option<u32>,
+        /// What all its jobs may spend in a day (UTC).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub budget_daily_usd: Option<Dollars>,
+        /// What all its jobs may spend in a calendar month (UTC).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub budget_monthly_usd: Option<Dollars>,
     }
 }
 
@@ -53,6 +59,12 @@ with_option_patches! {
         /// How many of its jobs may run at once; null clears it.
         #[serde(default, skip_serializing_if = "Patch::is_absent")]
         pub max_concurrent: Patch<u32>,
+        /// What all its jobs may spend in a day (UTC); null is no limit.
+        #[serde(default, skip_serializing_if = "Patch::is_absent")]
+        pub budget_daily_usd: Patch<Dollars>,
+        /// What all its jobs may spend in a calendar month (UTC); null is no limit.
+        #[serde(default, skip_serializing_if = "Patch::is_absent")]
+        pub budget_monthly_usd: Patch<Dollars>,
     }
 }
 
@@ -85,6 +97,12 @@ pub struct ClientSummary {
     /// How many of its jobs may run at once; null for no limit.
     #[serde(default)]
     pub max_concurrent: Option<u32>,
+    /// What all its jobs may spend in a day (UTC).
+    #[serde(default)]
+    pub budget_daily_usd: Option<Dollars>,
+    /// What all its jobs may spend in a calendar month (UTC).
+    #[serde(default)]
+    pub budget_monthly_usd: Option<Dollars>,
     /// What it says of its jobs' runs; members of this object, not of one inside.
     #[serde(flatten)]
     pub options: RunOptions,
@@ -130,6 +148,12 @@ pub struct ClientDetails {
     /// How many of its jobs may run at once; null for no limit.
     #[serde(default)]
     pub max_concurrent: Option<u32>,
+    /// What all its jobs may spend in a day (UTC).
+    #[serde(default)]
+    pub budget_daily_usd: Option<Dollars>,
+    /// What all its jobs may spend in a calendar month (UTC).
+    #[serde(default)]
+    pub budget_monthly_usd: Option<Dollars>,
     /// What it says of its jobs' runs; members of this object, not of one inside.
     #[serde(flatten)]
     pub options: RunOptions,

@@ -25,7 +25,7 @@ pub use jobs::{
     JobDetails, JobHistory, JobList, JobRetried, JobSummary, Message, PermissionDenial,
     Redelivered, Released, RetryJob, SealedLog, UpdateJob,
 };
-pub use options::{JsonObject, RunOptions};
+pub use options::{Dollars, JsonObject, RunOptions};
 pub use patch::Patch;
 pub use problem::Problem;
 pub use secrets::JobSecrets;

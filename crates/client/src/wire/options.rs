@@ -7,6 +7,9 @@ use serde_json::{Map, Value};
 /// A JSON object whose members are the caller's own affair.
 pub type JsonObject = Map<String, Value>;
 
+/// An amount of US dollars.
+pub type Dollars = serde_json::Number;
+
 /// Passes what it is given, in braces, and the list of options on to the macro named first.
 macro_rules! each_option {
     ($form:ident $($given:tt)*) => {
@@ -24,6 +27,8 @@ macro_rules! each_option {
             idle_timeout_seconds: u64,
             /// Turns after which the agent is ended.
             max_turns: u32,
+            /// What a job may cost, all its attempts together.
+            budget_usd: $crate::wire::Dollars,
             /// Rules for tools that may be used without asking, as the CLI has them.
             allowed_tools: Vec<String>,
             /// Rules for tools that must not be used.

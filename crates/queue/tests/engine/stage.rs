@@ -159,6 +159,13 @@ impl Stage {
         accepted.map(|accepted| accepted.id)
     }
 
+    /// Submits a job that may cost no more.
+    pub(crate) async fn submit_within(&self, branch: &str, budget: Usd) -> JobId {
+        let mut submission = submission(branch, None);
+        submission.spec.options.budget = Some(budget);
+        self.engine.submit(submission).await.unwrap().id
+    }
+
     /// Submits a job and cancels it, so that its callback to `url` is due.
     pub(crate) async fn ended(&self, branch: &str, url: &str) -> JobId {
         let id = self.submit_calling(branch, Some(url)).await;

@@ -347,6 +347,7 @@ impl Raised {
             log: spec.log.clone(),
             timeout: spec.timeout,
             idle_timeout: spec.idle_timeout,
+            budget: spec.budget,
             ladder: spec.ladder,
             secrets: Vec::new(),
             log_limits: crate::LogLimits::default(),

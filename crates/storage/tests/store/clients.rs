@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use agent_domain::{
     Client, ClientChange, ClientId, Edit, Event, PermissionMode, RepoSlug, RunOptions,
-    RunOptionsChange,
+    RunOptionsChange, Usd,
 };
 use agent_storage::{ClientCounts, NewJob, StoreError};
 
@@ -22,6 +22,7 @@ async fn a_client_reads_back_as_written() {
     written.updated_at = at(2);
     written.options = options();
     written.trusted = true;
+    written.caps.monthly = Some(Usd::from_nanos(19));
     store.insert_client(written.clone()).await.unwrap();
     assert_eq!(store.client(written.id).await, Ok(Some(written.clone())));
     let found = store.client_by_repo(&written.repo).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agent_domain::{Event, Job, JsonText, PermissionMode, RunOptions, Timestamp};
+use agent_domain::{Event, Job, JsonText, PermissionMode, RunOptions, Timestamp, Usd};
 use agent_storage::{CreatedJob, NewJob, Store, StoreConfig};
 use tempfile::TempDir;
 
@@ -44,6 +44,7 @@ pub(crate) fn options() -> RunOptions {
         timeout: Some(Duration::from_secs(11)),
         idle_timeout: Some(Duration::from_millis(12)),
         max_turns: Some(13),
+        budget: Some(Usd::from_nanos(17)),
         allowed_tools: Some(vec![
             "Edit".parse().unwrap(),
             "Bash(git *)".parse().unwrap(),

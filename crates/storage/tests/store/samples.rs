@@ -1,8 +1,8 @@
 //! Clients and jobs to test with, and what becomes of them.
 
 use agent_domain::{
-    Client, ClientId, Event, Facts, Fence, Job, JobId, JobSpec, Priority, RepoSlug, RunOptions,
-    SecretKinds, State, Timestamp, WorkerId, apply,
+    Caps, Client, ClientId, Event, Facts, Fence, Job, JobId, JobSpec, Priority, RepoSlug,
+    RunOptions, SecretKinds, State, Timestamp, WorkerId, apply,
 };
 use agent_storage::Change;
 
@@ -25,6 +25,7 @@ pub(crate) fn client(number: u64) -> Client {
         trusted: false,
         priority: Priority::default(),
         max_concurrent: None,
+        caps: Caps::default(),
         created_at: at(1),
         updated_at: at(1),
     }

@@ -1,0 +1,143 @@
+//! What jobs may spend: shared at their start, kept to over restarts, given again when it is due.
+
+use std::time::Duration;
+
+use agent_domain::{
+    Assignment, ClientChange, Coordinator as _, Edit, Ending, Facts, JobId, Reason, Report, State,
+    Status, Usd, iso_millis,
+};
+
+use crate::stage::{Stage, told};
+
+const LEASE: Duration = Duration::from_secs(30);
+const HALF_A_DAY: i64 = 43_200;
+
+fn usd(dollars: f64) -> Usd {
+    Usd::from_dollars(dollars).unwrap()
+}
+
+/// Caps what the stage's only client may spend in a day.
+async fn cap(stage: &Stage, dollars: f64) {
+    let client = stage.store.clients().await.unwrap().remove(0).id;
+    let change = ClientChange {
+        daily: Edit::Set(usd(dollars)),
+        ..ClientChange::default()
+    };
+    stage.engine.update_client(client, change).await.unwrap();
+}
+
+async fn submit(stage: &Stage, jobs: u32) -> Vec<JobId> {
+    let mut ids = Vec::new();
+    for number in 0..jobs {
+        ids.push(stage.submit(&format!("b{number}")).await);
+    }
+    ids
+}
+
+async fn ends(stage: &Stage, run: &Assignment, dollars: f64) {
+    let facts = Facts {
+        usage: Some(told(dollars)),
+        ..Facts::default()
+    };
+    let ending = Ending::Completed;
+    let report = Report { ending, facts };
+    stage.engine.finish(&run.lease, report).await.unwrap();
+}
+
+fn allotted(runs: &[Assignment]) -> Vec<Option<Usd>> {
+    runs.iter().map(|run| run.facts.allotted).collect()
+}
+
+async fn parked_until(stage: &Stage, id: JobId) -> Option<String> {
+    match stage.job(id).await.state {
+        State::Queued {
+            not_before,
+            reason: Some(Reason::Budget),
+        } => not_before.map(iso_millis),
+        _ => None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_begin_at_once_share_what_a_cap_leaves_and_overshoot_by_a_call_each_at_most() {
+    const CALL: f64 = 0.0125;
+    let stage = Stage::new(LEASE).await;
+    let ids = submit(&stage, 6).await;
+    cap(&stage, 1.0).await;
+    let runs = stage.claim(4).await;
+    assert_eq!(allotted(&runs), [Some(usd(0.25)); 4]);
+    assert_eq!(stage.claim(2).await, [], "all of it is reserved");
+    assert_eq!(stage.status(ids[4]).await, Status::Queued);
+    assert_eq!(
+        parked_until(&stage, ids[4]).await,
+        None,
+        "it keeps its place"
+    );
+    for run in &runs {
+        ends(&stage, run, 0.25 + CALL).await;
+    }
+    assert_eq!(stage.claim(2).await, []);
+    let midnight = Some("2025-01-08T00:00:00.000Z".to_owned());
+    for id in &ids[4..] {
+        assert_eq!(parked_until(&stage, *id).await, midnight);
+    }
+    let spent: Usd = {
+        let mut costs = Vec::new();
+        for id in &ids {
+            costs.extend(stage.job(*id).await.facts.cost);
+        }
+        costs.into_iter().sum()
+    };
+    assert_eq!(spent, usd(1.0 + 4.0 * CALL));
+    stage.clock.step(HALF_A_DAY);
+    assert_eq!(allotted(&stage.claim(2).await), [Some(usd(0.5)); 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_reserved_stays_so_over_a_restart_and_what_was_not_spent_comes_free() {
+    let mut stage = Stage::new(LEASE).await;
+    submit(&stage, 3).await;
+    cap(&stage, 1.0).await;
+    let runs = stage.claim(2).await;
+    assert_eq!(allotted(&runs), [Some(usd(0.5)); 2]);
+    stage.restart().await;
+    assert_eq!(stage.claim(1).await, []);
+    ends(&stage, &runs[0], 0.1).await;
+    assert_eq!(allotted(&stage.claim(1).await), [Some(usd(0.4))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cap_that_is_raised_lets_go_on_what_waited_for_it() {
+    let stage = Stage::new(LEASE).await;
+    let ids = submit(&stage, 1).await;
+    cap(&stage, 0.0).await;
+    assert_eq!(stage.claim(1).await, []);
+    assert!(parked_until(&stage, ids[0]).await.is_some());
+    cap(&stage, 2.0).await;
+    assert_eq!(allotted(&stage.claim(1).await), [Some(usd(2.0))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_given_what_its_budget_leaves_and_fails_when_that_is_nothing() {
+    let stage = Stage::new(LEASE).await;
+    let id = stage.submit_within("a", usd(0.5)).await;
+    for (left, spent) in [(0.5, 0.2), (0.3, 0.3)] {
+        let run = stage.claim(1).await.remove(0);
+        assert_eq!(run.facts.allotted, Some(usd(left)));
+        let facts = Facts {
+            usage: Some(told(spent)),
+            ..Facts::default()
+        };
+        let ending = Ending::Lost {
+            error: "gone".into(),
+        };
+        let report = Report { ending, facts };
+        stage.engine.finish(&run.lease, report).await.unwrap();
+        stage.clock.step(10);
+    }
+    assert_eq!(stage.claim(1).await, []);
+    let job = stage.job(id).await;
+    assert_eq!(job.state.status(), Status::Failed);
+    assert_eq!(job.state.reason(), Some(Reason::Budget));
+    assert_eq!((job.attempt, job.facts.cost), (2, Some(usd(0.5))));
+}

@@ -1,0 +1,69 @@
+//! What an attempt that is about to begin may spend, by what the ledger and the running jobs say.
+
+use agent_domain::{Account, Allotted, Caps, ClientId, Timestamp, Usd, allot, utc_day, utc_month};
+use rusqlite::{Connection, params};
+
+use crate::ledger::EVERYONE;
+use crate::rows::Columns;
+use crate::{JobWithClient, StoreError, sql};
+
+pub(crate) const SPENT: &str = "
+    SELECT coalesce(sum(CASE WHEN day = ?3 THEN cost_nanos END), 0), coalesce(sum(cost_nanos), 0)
+    FROM spent_days WHERE client_id = ?1 AND day BETWEEN ?2 AND ?3";
+
+pub(crate) const RESERVED: &str = "
+    SELECT coalesce(sum(allotted_nanos), 0) FROM jobs INDEXED BY jobs_status
+    WHERE status = 'running'";
+
+pub(crate) const RESERVED_BY_CLIENT: &str = "
+    SELECT coalesce(sum(allotted_nanos), 0) FROM jobs INDEXED BY jobs_client_status
+    WHERE client_id = ?1 AND status = 'running'";
+
+/// Decides what a ready job may spend; `total` are the caps of everybody together, and `free` more
+/// attempts could begin now.
+pub(crate) fn allotted(
+    conn: &Connection,
+    ready: &JobWithClient,
+    total: Caps,
+    free: usize,
+    now: Timestamp,
+) -> Result<Allotted, StoreError> {
+    let JobWithClient { job, client } = ready;
+    let mut accounts = Vec::new();
+    if !client.caps.is_none() {
+        accounts.push(account(conn, Some(client.id), client.caps, now)?);
+    }
+    if !total.is_none() {
+        accounts.push(account(conn, None, total, now)?);
+    }
+    let budget = job.spec.options.budget.or(client.options.budget);
+    let free = u32::try_from(free).unwrap_or(u32::MAX);
+    let cost = job.facts.cost.unwrap_or_default();
+    Ok(allot(budget, cost, &accounts, free, now))
+}
+
+fn account(
+    conn: &Connection,
+    client: Option<ClientId>,
+    caps: Caps,
+    now: Timestamp,
+) -> Result<Account, StoreError> {
+    let name = client.map_or_else(|| EVERYONE.to_owned(), |id| id.to_string());
+    let (first, _) = utc_month(now);
+    let spent = sql::one(conn, SPENT, params![name, first, utc_day(now)], |row| {
+        let mut columns = Columns::of(row);
+        Ok((columns.whole()?, columns.whole()?))
+    })?;
+    let (today, this_month) = spent.unwrap_or_default();
+    let sum = |row: &rusqlite::Row<'_>| Columns::of(row).whole();
+    let reserved = match client {
+        Some(_) => sql::one(conn, RESERVED_BY_CLIENT, [name], sum)?,
+        None => sql::one(conn, RESERVED, [], sum)?,
+    };
+    Ok(Account {
+        caps,
+        today: Usd::from_nanos(today),
+        this_month: Usd::from_nanos(this_month),
+        reserved: Usd::from_nanos(reserved.unwrap_or_default()),
+    })
+}
