@@ -23,6 +23,7 @@ async fn finish(stage: &Stage, running: &Assignment, ending: Ending) {
 
 /// Claims the one job that is ready and completes it.
 async fn complete_next(stage: &Stage) -> JobId {
+    stage.until_ready(1).await;
     let mut claimed = stage.claim(9).await;
     assert_eq!(claimed.len(), 1, "one and no other is ready");
     let running = claimed.remove(0);
@@ -69,10 +70,8 @@ async fn a_chain_and_a_diamond_run_in_their_order() {
     );
 
     assert_eq!(complete_next(&stage).await, top);
-    let mut both = Vec::new();
-    while both.len() < 2 {
-        both.extend(stage.claim(9).await);
-    }
+    stage.until_ready(2).await;
+    let both = stage.claim(9).await;
     assert_eq!(both[0].lease.job, left);
     finish(&stage, &both[1], Ending::Completed).await;
     assert!(

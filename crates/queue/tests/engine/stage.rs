@@ -207,6 +207,15 @@ impl Stage {
         self.engine.health().await.unwrap().stale_writes
     }
 
+    /// Waits until so many jobs can be claimed; fails after a minute.
+    pub(crate) async fn until_ready(&self, jobs: u64) {
+        let begun = Instant::now();
+        while self.store.counts().await.unwrap().ready < jobs {
+            assert!(begun.elapsed() < Duration::from_mins(1), "never {jobs}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Waits until a job has this status; fails after a minute.
     pub(crate) async fn until(&self, id: JobId, status: Status) {
         let begun = Instant::now();
