@@ -199,10 +199,25 @@ pub(crate) enum JobsCommand {
         #[arg(long, allow_negative_numbers = true)]
         priority: i64,
     },
+    /// Tell an ended job's agent more: a new job in the same session, branch and pull request
+    Message {
+        /// Id of the job
+        job: String,
+        /// What the agent is told next
+        prompt: String,
+        #[command(flatten)]
+        keys: Keys,
+        /// Name for this message: repeated under the same name it is done once [default: random]
+        #[arg(long)]
+        idempotency_key: Option<String>,
+    },
     /// Submit an ended job once more
     Retry {
         /// Id of the job
         job: String,
+        /// Go on in the job's session, with the work that was kept
+        #[arg(long)]
+        resume: bool,
         #[command(flatten)]
         keys: Keys,
         /// Name for this retry: repeated under the same name it is done once [default: random]

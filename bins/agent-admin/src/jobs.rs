@@ -1,10 +1,12 @@
 //! `agent-admin jobs`, but for submitting, waiting and logs.
 
-use agent_client::wire::{JobDetails, JobList, PermissionDenial, RetryJob, RunOptions, UpdateJob};
+use agent_client::wire::{
+    CreateMessage, JobDetails, JobList, PermissionDenial, RetryJob, RunOptions, UpdateJob,
+};
 use agent_client::{Client, JobQuery};
 use agent_runner::ClaudeTranscript;
 
-use crate::args::JobsCommand;
+use crate::args::{JobsCommand, Keys};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::screen::Screen;
@@ -38,24 +40,22 @@ pub(crate) fn run(
         }
         JobsCommand::Show { job } => show(screen, client.job(&job)?),
         JobsCommand::Cancel { job, no_wait } => cancel(client, screen, &job, !no_wait),
-        JobsCommand::Release { job } => {
-            let released = client.release(&job)?;
-            if !screen.json(&released)? {
-                screen.line(&format!("job {} waits no longer", released.id))?;
-            }
-            Ok(Exit::Done)
-        }
+        JobsCommand::Release { job } => release(client, screen, &job),
         JobsCommand::Update { job, priority } => {
             show(screen, client.update_job(&job, &UpdateJob { priority })?)
         }
-        JobsCommand::Retry {
+        JobsCommand::Message {
             job,
+            prompt,
             keys,
             idempotency_key,
-        } => {
-            let secrets = submit::keys(&keys)?;
-            retry(client, screen, &job, &RetryJob { secrets }, idempotency_key)
-        }
+        } => message(client, screen, &job, (prompt, &keys), idempotency_key),
+        JobsCommand::Retry {
+            job,
+            resume,
+            keys,
+            idempotency_key,
+        } => retry(client, screen, &job, (resume, &keys), idempotency_key),
         JobsCommand::Logs {
             job,
             follow,
@@ -142,6 +142,7 @@ fn show(screen: &mut Screen, job: JobDetails) -> Result<Exit, Failure> {
         ("output", job.output.map(|output| output.to_string())),
         ("denied", denied(&job.permission_denials)),
         ("retry of", job.retry_of),
+        ("continues", job.continues),
         (
             "waits for",
             (!job.depends_on.is_empty()).then(|| job.depends_on.join(", ")),
@@ -186,14 +187,46 @@ fn cancel(client: &Client, screen: &mut Screen, job: &str, wait: bool) -> Result
     Ok(Exit::Done)
 }
 
+fn release(client: &Client, screen: &mut Screen, job: &str) -> Result<Exit, Failure> {
+    let released = client.release(job)?;
+    if !screen.json(&released)? {
+        screen.line(&format!("job {} waits no longer", released.id))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn message(
+    client: &Client,
+    screen: &mut Screen,
+    job: &str,
+    (prompt, keys): (String, &Keys),
+    key: Option<String>,
+) -> Result<Exit, Failure> {
+    let secrets = submit::keys(keys)?;
+    let body = CreateMessage { prompt, secrets };
+    let continued = once::call(client, key, |client| client.message(job, &body))?;
+    if !screen.json(&continued)? {
+        screen.record(&[
+            ("id", Some(continued.id)),
+            ("continues", Some(continued.continued_job_id)),
+            ("position", Some(continued.position.to_string())),
+            ("branch", Some(continued.branch_name)),
+        ])?;
+    }
+    Ok(Exit::Done)
+}
+
 fn retry(
     client: &Client,
     screen: &mut Screen,
     job: &str,
-    body: &RetryJob,
+    (resume, keys): (bool, &Keys),
     key: Option<String>,
 ) -> Result<Exit, Failure> {
-    let retried = once::call(client, key, |client| client.retry_with(job, body))?;
+    let secrets = submit::keys(keys)?;
+    let resume = resume.then_some(true);
+    let body = RetryJob { resume, secrets };
+    let retried = once::call(client, key, |client| client.retry_with(job, &body))?;
     if !screen.json(&retried)? {
         screen.record(&[
             ("id", Some(retried.id)),

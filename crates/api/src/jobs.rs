@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::web::{Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
-use agent_client::wire::{CreateJob, JobDetails, JobList, RetryJob, UpdateJob};
+use agent_client::wire::{CreateJob, CreateMessage, JobDetails, JobList, RetryJob, UpdateJob};
 use agent_domain::{Answer, JobId};
 use agent_queue::{Accepted, CancelOutcome};
 
@@ -13,7 +13,7 @@ use crate::once::{self, Content};
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::state::ApiState;
-use crate::{map, messages, parse, path};
+use crate::{job_map, map, messages, parse, path};
 
 pub(crate) async fn list(
     state: Data<ApiState>,
@@ -110,7 +110,7 @@ pub(crate) async fn release(
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
     let id = path::job_id(&request)?;
-    let released = |id: &JobId| once::answer(StatusCode::OK, &map::released(*id));
+    let released = |id: &JobId| once::answer(StatusCode::OK, &job_map::released(*id));
     let once = once::asked(&request, || Content::whole(&body.bytes), released)?;
     once::respond(state.engine.release_once(id, once).await?, released)
 }
@@ -123,17 +123,47 @@ pub(crate) async fn retry(
     Query::parse(request.query_string(), &[])?;
     let original = path::job_id(&request)?;
     let retried = move |accepted: &Accepted| {
-        let body = map::job_retried(accepted, original.to_string());
+        let body = job_map::job_retried(accepted, original.to_string());
         once::answer(StatusCode::CREATED, &body)
     };
     let content = || {
         let secrets = body.value.secrets.as_ref();
         Content::sealed(&body.bytes, secrets, &state.seal, |names| RetryJob {
             secrets: Some(names),
+            ..body.value.clone()
         })
     };
     let once = once::asked(&request, content, retried)?;
+    let resume = body.value.resume.unwrap_or(false);
     let secrets = parse::secrets(body.value.secrets)?;
-    let reply = state.engine.retry_once(original, secrets, once).await?;
-    once::respond(reply, retried)
+    let reply = state.engine.retry_once(original, secrets, resume, once);
+    once::respond(reply.await?, retried)
+}
+
+pub(crate) async fn message(
+    state: Data<ApiState>,
+    request: HttpRequest,
+    body: JsonBody<CreateMessage>,
+) -> Result<HttpResponse, Problem> {
+    Query::parse(request.query_string(), &[])?;
+    let original = path::job_id(&request)?;
+    let continued = move |accepted: &Accepted| {
+        let body = job_map::job_continued(accepted, original.to_string());
+        once::answer(StatusCode::CREATED, &body)
+    };
+    let content = || {
+        let secrets = body.value.secrets.as_ref();
+        Content::sealed(&body.bytes, secrets, &state.seal, |names| CreateMessage {
+            secrets: Some(names),
+            ..body.value.clone()
+        })
+    };
+    let once = once::asked(&request, content, continued)?;
+    let CreateMessage { prompt, secrets } = body.value;
+    parse::prompt_given(&prompt)?;
+    let secrets = parse::secrets(secrets)?;
+    let reply = state
+        .engine
+        .message_once(original, prompt.into(), secrets, once);
+    once::respond(reply.await?, continued)
 }

@@ -10,6 +10,7 @@ mod clients;
 mod event_map;
 mod events;
 mod history;
+mod job_map;
 mod jobs;
 mod log;
 mod map;

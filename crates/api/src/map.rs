@@ -169,6 +169,7 @@ pub(crate) fn job_details(found: JobWithClient, seals: &[(u32, LogSeal)]) -> wir
         retry_of: job.retry_of.map(|id| id.to_string()),
         depends_on: spec.depends_on.iter().map(ToString::to_string).collect(),
         priority: job.priority.get().into(),
+        continues: job.continues.map(|continued| continued.job.to_string()),
         has_secrets: spec.secrets.any(),
         created_at: iso_millis(job.created_at),
         updated_at: iso_millis(job.updated_at),
@@ -258,17 +259,6 @@ pub(crate) fn job_created(accepted: &Accepted) -> wire::JobCreated {
     }
 }
 
-/// A job just taken in again.
-pub(crate) fn job_retried(accepted: &Accepted, original: String) -> wire::JobRetried {
-    wire::JobRetried {
-        id: accepted.id.to_string(),
-        original_job_id: original,
-        status: "queued".to_owned(),
-        position: accepted.position,
-        branch_name: accepted.branch.to_string(),
-    }
-}
-
 /// What became of a cancellation.
 pub(crate) fn cancelled(outcome: &CancelOutcome) -> wire::Cancelled {
     let ended = outcome.job.state.ended_at().is_some();
@@ -279,14 +269,6 @@ pub(crate) fn cancelled(outcome: &CancelOutcome) -> wire::Cancelled {
         cancel_requested_at: standing(&outcome.job.state)
             .cancel_requested_at
             .filter(|_| !ended),
-    }
-}
-
-/// A job that waits no longer.
-pub(crate) fn released(id: agent_domain::JobId) -> wire::Released {
-    wire::Released {
-        id: id.to_string(),
-        status: "queued".to_owned(),
     }
 }
 

@@ -72,13 +72,7 @@ pub(crate) fn client_change(mut body: UpdateClient) -> Result<ClientChange, Prob
 /// Reads the body of `POST /jobs`.
 pub(crate) fn submission(mut body: CreateJob) -> Result<Submission, Problem> {
     let target = target(&body)?;
-    prompt(&body.prompt).map_err(|error| match error {
-        TextError::TooLong(_) => {
-            let detail = format!("prompt {error}");
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "prompt_too_large", detail).on("prompt")
-        }
-        TextError::Empty | TextError::Control => Problem::field("prompt", error),
-    })?;
+    prompt_given(&body.prompt)?;
     let callback = body
         .os_callback_url
         .as_deref()
@@ -106,6 +100,17 @@ pub(crate) fn submission(mut body: CreateJob) -> Result<Submission, Problem> {
 /// Reads the body of `PATCH /jobs/:id`.
 pub(crate) fn job_change(body: wire::UpdateJob) -> Result<Priority, Problem> {
     priority(body.priority)
+}
+
+/// Checks a prompt.
+pub(crate) fn prompt_given(given: &str) -> Result<(), Problem> {
+    prompt(given).map_err(|error| match error {
+        TextError::TooLong(_) => {
+            let detail = format!("prompt {error}");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "prompt_too_large", detail).on("prompt")
+        }
+        TextError::Empty | TextError::Control => Problem::field("prompt", error),
+    })
 }
 
 /// Reads `secrets` of `POST /jobs` and `POST /jobs/:id/retry`.

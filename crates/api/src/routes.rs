@@ -62,6 +62,7 @@ fn routes(cfg: &mut ServiceConfig) {
             .route(web::patch().to(jobs::update)),
     )
     .service(resource("/jobs/{id}/cancel", "POST").route(web::post().to(jobs::cancel)))
+    .service(resource("/jobs/{id}/messages", "POST").route(web::post().to(jobs::message)))
     .service(resource("/jobs/{id}/release", "POST").route(web::post().to(jobs::release)))
     .service(resource("/jobs/{id}/retry", "POST").route(web::post().to(jobs::retry)))
     .service(resource("/jobs/{id}/log", "GET").route(web::get().to(log::get)))

@@ -199,6 +199,16 @@ impl Client {
         self.send(Method::POST, &path, &query, NO_BODY, self.long_timeout)
     }
 
+    /// `POST /jobs/:id/messages`.
+    pub fn message(
+        &self,
+        id: &str,
+        message: &wire::CreateMessage,
+    ) -> Result<wire::JobContinued, ClientError> {
+        let path = format!("/jobs/{}/messages", checked(id)?);
+        self.send(Method::POST, &path, &[], Some(message), self.timeout)
+    }
+
     /// `POST /jobs/:id/release`.
     pub fn release(&self, id: &str) -> Result<wire::Released, ClientError> {
         let path = format!("/jobs/{}/release", checked(id)?);

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AgentHealth, BranchName, Class, Ending, Facts, JobId, JobSecrets, Phase, RepoSlug, Resume,
-    RunOptions, SecretKinds,
+    AgentHealth, BranchName, Class, Continued, Ending, Facts, JobId, JobSecrets, Phase, RepoSlug,
+    Resume, RunOptions, SecretKinds,
 };
 
 /// A future that can be stored and sent between threads.
@@ -150,6 +150,10 @@ pub struct Assignment {
     /// What earlier work on this attempt has found out. Of a new attempt: where the work of an
     /// earlier one was kept, and what workspace it may have left.
     pub facts: Facts,
+    /// What it goes on from, where it continues the session of an ended job.
+    pub continues: Option<Continued>,
+    /// Where the session of the job is kept beyond its workspace.
+    pub session: PathBuf,
     /// The session of an earlier attempt to go on in, where its workspace is still there: it was
     /// parked.
     pub resume: Option<Resume>,

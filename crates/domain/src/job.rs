@@ -5,8 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::{
-    BranchName, CallbackUrl, ClientId, Facts, Fence, JobId, LostRun, Priority, Reason, Resume,
-    RunOptions, SecretKinds, Timestamp, WorkerId,
+    BranchName, CallbackUrl, ClientId, Continued, Facts, Fence, JobId, LostRun, Priority, Reason,
+    Resume, RunOptions, SecretKinds, Timestamp, WorkerId,
 };
 
 /// What a caller asked for; never changes once acknowledged.
@@ -56,6 +56,8 @@ pub struct Job {
     /// The session in which the next attempt goes on, or the present one does; in its workspace,
     /// which the facts name.
     pub resume: Option<Resume>,
+    /// The ended job in whose session it goes on.
+    pub continues: Option<Continued>,
     /// Where it stands.
     pub state: State,
     /// What is known about its execution.

@@ -14,6 +14,7 @@ mod callback;
 mod cidr;
 mod client;
 mod commit;
+mod continued;
 mod coordinator;
 mod denied;
 mod dependencies;
@@ -57,6 +58,7 @@ pub use callback::{CALLBACK_SCHEDULE, CallbackUrl, CallbackUrlError};
 pub use cidr::{Cidr, CidrError};
 pub use client::{Client, ClientChange, NewClient};
 pub use commit::{CommitId, CommitIdError};
+pub use continued::{BranchMoved, Continued};
 pub use coordinator::{
     Assignment, BoxFuture, Coordinator, CoordinatorError, Directive, Fence, Finding, Found,
     Holding, Lease, LeaseTerms, Report, WorkerId,

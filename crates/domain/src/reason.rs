@@ -56,6 +56,10 @@ reasons! {
     Git = "git",
     /// The branch asked for exists already.
     BranchExists = "branch_exists",
+    /// The branch that the job goes on with is not where its session has left it.
+    BranchMoved = "branch_moved",
+    /// The session that the job goes on in is gone.
+    SessionLost = "session_lost",
     /// The work could not be delivered: no way to open the pull request.
     Delivery = "delivery",
     /// The worker or the supervisor was lost.

@@ -518,6 +518,7 @@ mod tests {
             worker: None,
             lost_runs: Vec::new(),
             resume: None,
+            continues: None,
             state: State::Queued {
                 not_before: None,
                 reason: None,

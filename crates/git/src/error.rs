@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_domain::{BranchName, Class, MirrorError, Reason};
+use agent_domain::{BranchName, Class, CommitId, MirrorError, Reason};
 
 /// Why something with git failed; the texts hold no secrets and are fit to show to a caller.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +20,22 @@ pub enum GitError {
     BranchExists {
         /// The existing branch: the same name, or one that is a directory of the other.
         existing: String,
+    },
+    /// The branch is not where our own work has left it.
+    #[error(
+        "branch {branch} on the remote is not at the commit that was pushed before, so nothing is pushed on top of it"
+    )]
+    BranchMoved {
+        /// The branch.
+        branch: BranchName,
+    },
+    /// The work is not on top of what was pushed before.
+    #[error(
+        "the agent has rewritten the history of the branch: what is there, {onto}, is not part of it"
+    )]
+    Rewritten {
+        /// What the remote has.
+        onto: CommitId,
     },
     /// The branch to start from is not on the remote.
     #[error("the remote repository has no branch {base}")]
@@ -107,7 +123,9 @@ impl GitError {
     pub const fn class(&self) -> Class {
         match self {
             Self::Config(_) => Class::Invalid,
-            Self::BranchExists { .. } => Class::Conflict,
+            Self::BranchExists { .. } | Self::BranchMoved { .. } | Self::Rewritten { .. } => {
+                Class::Conflict
+            }
             Self::MissingBase { .. } | Self::NotFound { .. } => Class::NotFound,
             Self::Denied { .. } | Self::Rejected { .. } => Class::Denied,
             Self::Network { .. }
@@ -141,6 +159,7 @@ impl GitError {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::BranchExists { .. } => Reason::BranchExists,
+            Self::BranchMoved { .. } => Reason::BranchMoved,
             Self::DiskFull { .. } => Reason::DiskFull,
             _ => Reason::Git,
         }

@@ -30,6 +30,29 @@ impl Git {
         found.ok_or_else(|| GitError::MissingBase { base: base.clone() })
     }
 
+    /// The commit that a branch of the remote was at when it was last fetched.
+    pub async fn remote_branch(
+        &self,
+        repo: &RepoSlug,
+        branch: &BranchName,
+    ) -> Result<Option<CommitId>, GitError> {
+        self.commit_of(repo, format!("{REMOTE}{branch}")).await
+    }
+
+    /// The commit that unfinished work was kept as.
+    pub async fn kept_work(
+        &self,
+        repo: &RepoSlug,
+        name: &str,
+    ) -> Result<Option<CommitId>, GitError> {
+        self.commit_of(repo, name.to_owned()).await
+    }
+
+    async fn commit_of(&self, repo: &RepoSlug, name: String) -> Result<Option<CommitId>, GitError> {
+        let mirror = self.mirror_path(repo);
+        blocking(move || Refs::open(&mirror)?.commit(&name)).await
+    }
+
     /// Counts the files that differ between two commits. A renamed file counts once, as on
     /// GitHub: files at least half alike are a rename.
     pub async fn files_changed(

@@ -43,7 +43,7 @@ pub(crate) fn create(workspace: &Workspace, config: &str) -> Result<(), GitError
     write_skeleton(&dir, config, &format!("ref: {head}\n"))?;
     borrow(&dir, &[&workspace.mirror().join("objects")])?;
     let mut refs = Refs::open(workspace.mirror())?.targets(REMOTE)?;
-    refs.insert(head, workspace.base().to_string());
+    refs.insert(head, workspace.start().to_string());
     write_refs(&dir, &refs)?;
     // Knows which files are unchanged, so that no git reads them all.
     let index = workspace.admin().join("index");

@@ -47,15 +47,34 @@ impl Git {
         head: &CommitId,
         branch: &BranchName,
     ) -> Result<(), GitError> {
+        self.push_onto(repo, head, branch, None).await
+    }
+
+    /// As [`Git::push`], of a branch that the remote has at `onto`, as work of ours: only what is on top
+    /// of that, and only while it is there. [`GitError::BranchMoved`] says that it is not.
+    pub async fn push_onto(
+        &self,
+        repo: &RepoSlug,
+        head: &CommitId,
+        branch: &BranchName,
+        onto: Option<&CommitId>,
+    ) -> Result<(), GitError> {
         self.ensure_settled(repo).await?;
+        if let Some(onto) = onto {
+            self.descends(repo, head, onto).await?;
+        }
         let mut pauses = LOOK_AGAIN.into_iter();
         loop {
-            let pushed = self.push_once(repo, head, branch).await;
+            let pushed = self.push_once(repo, head, branch, onto).await;
             let taken = matches!(pushed, Err(GitError::BranchExists { .. }));
             match pauses.next() {
                 // Perhaps it was taken by this very commit: the push of a server that was killed
                 // goes on without it. Then the next push finds everything up to date.
                 Some(pause) if taken => tokio::time::sleep(pause).await,
+                _ if taken && onto.is_some() => {
+                    let branch = branch.clone();
+                    return Err(GitError::BranchMoved { branch });
+                }
                 _ => return pushed,
             }
         }
@@ -66,7 +85,9 @@ impl Git {
         repo: &RepoSlug,
         head: &CommitId,
         branch: &BranchName,
+        onto: Option<&CommitId>,
     ) -> Result<(), GitError> {
+        let onto = onto.map_or("", CommitId::as_str);
         let target = branch.full_ref();
         let output = self
             .inner
@@ -75,7 +96,7 @@ impl Git {
             .config("push.followTags=false")
             .config("push.gpgSign=false")
             .args(["--porcelain", "--no-verify", "--recurse-submodules=no"])
-            .args([format!("--force-with-lease={target}:")])
+            .args([format!("--force-with-lease={target}:{onto}")])
             .args(["--end-of-options", &self.remote_url(repo)])
             .args([format!("{head}:{target}")])
             .git_dir(self.mirror_path(repo))
@@ -90,6 +111,28 @@ impl Git {
             });
         }
         self.remember(repo, head, branch).await
+    }
+
+    /// A lease lets git replace what is there; this keeps it to adding to it.
+    async fn descends(
+        &self,
+        repo: &RepoSlug,
+        head: &CommitId,
+        onto: &CommitId,
+    ) -> Result<(), GitError> {
+        let asked = self
+            .inner
+            .program
+            .command("merge-base")
+            .args(["--is-ancestor", onto.as_str(), head.as_str()])
+            .git_dir(self.mirror_path(repo))
+            .run()
+            .await?;
+        match asked.code {
+            Some(0) => Ok(()),
+            Some(1) => Err(GitError::Rewritten { onto: onto.clone() }),
+            _ => Err(asked.failure()),
+        }
     }
 
     /// Notes the pushed branch as one of the remote's; git's own lock of the ref is enough. Fails

@@ -23,7 +23,17 @@ impl Git {
         base: &CommitId,
         layout: Layout,
     ) -> Result<Workspace, GitError> {
-        let workspace = self.workspace(repo, job, branch, base);
+        self.make_workspace(self.workspace(repo, job, branch, base), layout)
+            .await
+    }
+
+    /// As [`Git::add_workspace`], of a workspace that is described.
+    pub async fn make_workspace(
+        &self,
+        workspace: Workspace,
+        layout: Layout,
+    ) -> Result<Workspace, GitError> {
+        let (repo, job, branch) = (workspace.repo(), workspace.job(), workspace.branch());
         let lock = self.lock(repo).await?;
         let register = move |workspace: &Workspace| worktree::register(workspace, layout);
         self.change(&workspace, lock, register).await?;

@@ -25,6 +25,10 @@ pub struct Workspace {
     job: JobId,
     branch: BranchName,
     base: CommitId,
+    /// Where the branch begins, in place of the base.
+    start: Option<CommitId>,
+    /// Whether the branch is on the remote already, as work of ours.
+    is_pushed: bool,
     path: PathBuf,
     mirror: PathBuf,
 }
@@ -53,6 +57,22 @@ impl Workspace {
     /// The commit it was made from.
     pub fn base(&self) -> &CommitId {
         &self.base
+    }
+
+    /// The commit that is checked out when it is made.
+    pub fn start(&self) -> &CommitId {
+        self.start.as_ref().unwrap_or(&self.base)
+    }
+
+    /// The same with a branch that begins at `start`, further than the base; `is_pushed` says that the
+    /// remote has it already, as work of ours.
+    #[must_use]
+    pub fn going_on(self, start: CommitId, is_pushed: bool) -> Self {
+        Self {
+            start: Some(start),
+            is_pushed,
+            ..self
+        }
     }
 
     pub(crate) fn mirror(&self) -> &Path {
@@ -85,6 +105,8 @@ impl Git {
             job,
             branch: branch.clone(),
             base: base.clone(),
+            start: None,
+            is_pushed: false,
             path: self.workspace_path(repo, job),
             mirror: self.mirror_path(repo),
         }
@@ -107,7 +129,10 @@ impl Git {
 pub(crate) fn register(workspace: &Workspace, layout: Layout) -> Result<(), GitError> {
     unregister(workspace)?;
     let refs = Refs::open(workspace.mirror())?;
-    if let Some(existing) = refs.clashes(REMOTE, workspace.branch.as_str())?.pop() {
+    let own = workspace.branch.as_str();
+    let mut clashes = refs.clashes(REMOTE, own)?;
+    clashes.retain(|name| !(workspace.is_pushed && name == own));
+    if let Some(existing) = clashes.pop() {
         return Err(GitError::BranchExists { existing });
     }
     make_room(workspace, &refs)?;
@@ -124,7 +149,7 @@ pub(crate) fn register(workspace: &Workspace, layout: Layout) -> Result<(), GitE
     ] {
         fs::write(admin.join(name), content).map_err(failed)?;
     }
-    refs.create(&head, &workspace.base)?;
+    refs.create(&head, workspace.start())?;
     let tree = &workspace.path;
     fs::create_dir_all(tree).map_err(|source| GitError::io("create", tree, source))?;
     match layout {

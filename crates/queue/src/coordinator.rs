@@ -305,6 +305,8 @@ impl Engine {
             brought: job.spec.secrets,
             secrets: self.inner.vault.of(job.id),
             facts: job.facts,
+            continues: job.continues,
+            session: self.session_path(job.id),
             resume: job.resume,
             resume_from,
             log: self.log_path(job.id, job.attempt),

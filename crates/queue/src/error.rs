@@ -56,6 +56,12 @@ pub enum EngineError {
     /// The job waits for no time.
     #[error("Job is {0} and does not wait for a time")]
     JobNotParked(Status),
+    /// The job has left no session to go on in.
+    #[error("Job has no session to go on in: its agent never began, or what it left is gone")]
+    NoSession,
+    /// An unfinished job goes on in the session.
+    #[error("Job {0} goes on in this session and has not ended yet")]
+    SessionBusy(JobId),
     /// The server is about to stop.
     #[error("Server is shutting down and takes no new work")]
     Draining,
@@ -96,6 +102,8 @@ impl EngineError {
             | Self::BranchExists { .. }
             | Self::JobUnfinished(_)
             | Self::JobNotParked(_)
+            | Self::NoSession
+            | Self::SessionBusy(_)
             | Self::IdempotencyInFlight => Class::Conflict,
             Self::IdempotencyKeyReused => Class::Unprocessable,
             // The specification answers 400, not 409, when an ended job is cancelled.
@@ -121,6 +129,8 @@ impl EngineError {
             Self::JobEnded(_) => "job_ended",
             Self::JobUnfinished(_) => "job_unfinished",
             Self::JobNotParked(_) => "job_not_parked",
+            Self::NoSession => "no_session",
+            Self::SessionBusy(_) => "session_busy",
             Self::Draining => "draining",
             Self::DiskLow(_) => "disk_low",
             Self::Log(_) => "log_unreadable",
@@ -159,6 +169,7 @@ impl From<StoreError> for EngineError {
         match error {
             StoreError::Taken { what } => Self::ClientExists(what),
             StoreError::ClientBusy => Self::ClientBusy,
+            StoreError::SessionHeld(job) => Self::SessionBusy(job),
             StoreError::ClientGone => Self::ClientNotFound,
             StoreError::AnsweredAlready => Self::IdempotencyInFlight,
             other => Self::Storage(other),

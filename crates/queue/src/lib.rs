@@ -30,6 +30,7 @@ mod reconcile;
 mod release;
 mod retention;
 mod seal;
+mod sessions;
 mod signals;
 mod submit;
 mod system;

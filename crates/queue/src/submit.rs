@@ -1,14 +1,15 @@
 //! Taking jobs in: new ones, and repeats of ended ones.
 
 use agent_domain::{
-    BranchName, Caps, Client, ClientId, Facts, Fence, Job, JobId, JobSecrets, JobSpec, Priority,
-    Reason, RepoSlug, RunOptions, SecretKinds, State, Timestamp,
+    BranchName, Caps, Client, ClientId, Continued, Facts, Fence, Job, JobId, JobSecrets, JobSpec,
+    Priority, Reason, RepoSlug, RunOptions, SecretKinds, State, Timestamp,
 };
 use agent_storage::{CreatedJob, NewJob, StoreError};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::once::{Begun, Once, Reply};
+use crate::sessions::TRY_AGAIN;
 use crate::views::{Accepted, Submission, Target};
 
 /// How many names a retry tries for its branch before it gives up.
@@ -35,15 +36,17 @@ impl Engine {
     /// Takes the work of an ended job in again as a new job, on the same branch while that is
     /// free, else on `<branch>-retry-<n>`; at most once, like [`Engine::submit_once`].
     ///
-    /// A job that brought keys of its own needs them again in `secrets`.
+    /// A job that brought keys of its own needs them again in `secrets`. With `resume` it goes on in
+    /// the job's session, with the work that was kept.
     pub async fn retry_once(
         &self,
         id: JobId,
         secrets: JobSecrets,
+        resume: bool,
         once: Option<Once<Accepted>>,
     ) -> Result<Reply<Accepted>, EngineError> {
         self.at_most_once(once, move |engine, begun| async move {
-            engine.take_in_again(id, secrets, begun).await
+            engine.take_in_again(id, secrets, resume, begun).await
         })
         .await
     }
@@ -77,6 +80,7 @@ impl Engine {
             priority: submission.priority.unwrap_or(client.priority),
             secrets: submission.secrets,
             retry_of: None,
+            continues: None,
         };
         let accepted = self.store_job(new, begun).await?;
         tracing::info!(job.id = %accepted.id, client.repo = %client.repo, "job queued");
@@ -87,6 +91,7 @@ impl Engine {
         &self,
         id: JobId,
         secrets: JobSecrets,
+        resume: bool,
         begun: Option<Begun<Accepted>>,
     ) -> Result<Accepted, EngineError> {
         self.admit()?;
@@ -101,6 +106,11 @@ impl Engine {
             return Err(EngineError::JobUnfinished(status));
         }
         check_secrets(found.job.spec.secrets, &secrets)?;
+        let continues = if resume {
+            Continued::retry(&self.last_of_session(id).await?, TRY_AGAIN)
+        } else {
+            None
+        };
         let client = self.inner.store.client(found.client.id).await?;
         let client = client.ok_or(EngineError::ClientNotFound)?;
         let wanted = found.job.spec.branch.clone();
@@ -126,6 +136,7 @@ impl Engine {
                 priority: found.job.priority,
                 secrets: secrets.clone(),
                 retry_of: Some(id),
+                continues: continues.clone(),
             };
             match self.store_job(new, begun.clone()).await {
                 Err(EngineError::BranchHeld { .. }) => {}
@@ -192,7 +203,7 @@ impl Engine {
         }
     }
 
-    async fn store_job(
+    pub(crate) async fn store_job(
         &self,
         new: Fresh<'_>,
         begun: Option<Begun<Accepted>>,
@@ -211,7 +222,10 @@ impl Engine {
                 reason: Some(Reason::WaitingForJobs),
             };
         }
+        job.continues = new.continues;
         let id = job.id;
+        self.hand_session_on(&job)?;
+        let goes_on = job.continues.is_some();
         let engine = self.clone();
         // Not after the wait, where the caller may have hung up: a job that is stored must also be
         // announced, and nobody can claim it before its keys are there.
@@ -242,17 +256,12 @@ impl Engine {
                 store.create_job_once(new, once, announce).await
             }
         };
+        if created.is_err() && goes_on {
+            self.take_session_back(id);
+        }
         match created {
             Ok(created) => Ok(accepted(&created)),
-            Err(StoreError::BranchHeld(job)) => {
-                let branch = branch.to_string();
-                Err(EngineError::BranchHeld { branch, job })
-            }
-            Err(StoreError::UnknownDependency(job)) => Err(EngineError::Field {
-                field: "dependsOn",
-                problem: format!("names {job}, and there is no such job"),
-            }),
-            Err(other) => Err(other.into()),
+            Err(error) => Err(not_stored(error, &branch)),
         }
     }
 
@@ -275,6 +284,7 @@ impl Engine {
             worker: None,
             lost_runs: Vec::new(),
             resume: None,
+            continues: None,
             state: State::Queued {
                 not_before: None,
                 reason: None,
@@ -288,18 +298,34 @@ impl Engine {
 }
 
 /// A job about to be stored.
-struct Fresh<'a> {
-    client: &'a Client,
+pub(crate) struct Fresh<'a> {
+    pub(crate) client: &'a Client,
     /// The same client, where there is none yet.
-    create_client: Option<Client>,
-    spec: JobSpec,
-    priority: Priority,
-    secrets: JobSecrets,
-    retry_of: Option<JobId>,
+    pub(crate) create_client: Option<Client>,
+    pub(crate) spec: JobSpec,
+    pub(crate) priority: Priority,
+    pub(crate) secrets: JobSecrets,
+    pub(crate) retry_of: Option<JobId>,
+    pub(crate) continues: Option<Continued>,
+}
+
+/// Why a job on this branch was not stored.
+fn not_stored(error: StoreError, branch: &BranchName) -> EngineError {
+    match error {
+        StoreError::BranchHeld(job) => {
+            let branch = branch.to_string();
+            EngineError::BranchHeld { branch, job }
+        }
+        StoreError::UnknownDependency(job) => EngineError::Field {
+            field: "dependsOn",
+            problem: format!("names {job}, and there is no such job"),
+        },
+        other => other.into(),
+    }
 }
 
 /// A repeat is done with the same kinds of keys, or more.
-fn check_secrets(brought: SecretKinds, given: &JobSecrets) -> Result<(), EngineError> {
+pub(crate) fn check_secrets(brought: SecretKinds, given: &JobSecrets) -> Result<(), EngineError> {
     match brought.without(given.kinds()) {
         SecretKinds { agent: true, .. } => Err(EngineError::SecretsRequired("key for the agent")),
         SecretKinds { git: true, .. } => Err(EngineError::SecretsRequired("gitToken")),

@@ -23,6 +23,9 @@ pub enum StoreError {
     /// An unfinished job of the same client has the branch.
     #[error("branch is held by unfinished job {0}")]
     BranchHeld(JobId),
+    /// Another unfinished job goes on in the session.
+    #[error("unfinished job {0} goes on in the session")]
+    SessionHeld(JobId),
     /// The client does not exist, or not any more.
     #[error("there is no such client")]
     ClientGone,
@@ -73,9 +76,11 @@ impl StoreError {
     /// What kind of error this is.
     pub const fn class(&self) -> Class {
         match self {
-            Self::Taken { .. } | Self::ClientBusy | Self::BranchHeld(_) | Self::AnsweredAlready => {
-                Class::Conflict
-            }
+            Self::Taken { .. }
+            | Self::ClientBusy
+            | Self::BranchHeld(_)
+            | Self::SessionHeld(_)
+            | Self::AnsweredAlready => Class::Conflict,
             Self::ClientGone => Class::NotFound,
             Self::UnknownCursor(_) | Self::UnknownDependency(_) => Class::Invalid,
             Self::InUse { .. } | Self::DiskFull | Self::Closed | Self::Unavailable(_) => {
@@ -93,6 +98,7 @@ impl StoreError {
             Self::Taken { .. } => "client_exists",
             Self::ClientBusy => "client_busy",
             Self::BranchHeld(_) => "branch_exists",
+            Self::SessionHeld(_) => "session_busy",
             Self::ClientGone => "client_not_found",
             Self::AnsweredAlready => "idempotency_in_flight",
             Self::UnknownCursor(_) => "unknown_cursor",

@@ -9,7 +9,7 @@ use crate::rows::{self, Columns, client_columns, job_columns, micros};
 use crate::tally::{Tally, counted};
 use crate::{
     Change, CreatedJob, HistoryEntry, JobWithClient, NewJob, NewOnce, Store, StoreError, claim,
-    clients, dependencies, lanes, ledger, lists, once, options, outbox, seals, sql,
+    clients, continued, dependencies, lanes, ledger, lists, once, options, outbox, seals, sql,
 };
 
 /// The values of [`rows::changing`], then those of [`rows::fixed`].
@@ -182,6 +182,9 @@ fn insert(conn: &Connection, new: NewJob, tally: &mut Tally) -> Result<(i64, Job
     if let Some(holder) = branch_holder(conn, &job)? {
         return Err(StoreError::BranchHeld(holder));
     }
+    if let Some(holder) = continued::holder(conn, &job)? {
+        return Err(StoreError::SessionHeld(holder));
+    }
     let awaited = dependencies::known(conn, &job)?;
     // Those that became ready before it stand before it.
     claim::promote(conn, job.created_at, tally)?;
@@ -193,6 +196,7 @@ fn insert(conn: &Connection, new: NewJob, tally: &mut Tally) -> Result<(i64, Job
         sql::run(conn, INSERT_OPTIONS, params![seq, options])?;
     }
     dependencies::insert(conn, seq, &awaited)?;
+    continued::insert(conn, seq, &job)?;
     record(conn, seq, &job, "created", None)?;
     tally.came(&job.client_id, rows::bucket(&job));
     Ok((seq, job))

@@ -7,6 +7,7 @@
 mod cells;
 mod claim;
 mod clients;
+mod continued;
 mod dependencies;
 mod error;
 mod holding;

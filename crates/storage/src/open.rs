@@ -30,6 +30,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0017_output.sql"),
     include_str!("../../../migrations/sqlite/0018_dependencies.sql"),
     include_str!("../../../migrations/sqlite/0019_caps.sql"),
+    include_str!("../../../migrations/sqlite/0020_continued.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -3,8 +3,8 @@
 use rusqlite::{Connection, StatementStatus};
 
 use crate::{
-    claim, clients, dependencies, holding, jobs, lanes, ledger, lists, once, open, outbox, purse,
-    retention, seals, tally,
+    claim, clients, continued, dependencies, holding, jobs, lanes, ledger, lists, once, open,
+    outbox, purse, retention, seals, tally,
 };
 
 /// Run for every request or every claim, so their cost must not grow with history.
@@ -22,6 +22,9 @@ const HOT: &[&str] = &[
     jobs::UPDATE,
     jobs::COUNT_SEAL,
     jobs::BRANCH_HOLDER,
+    continued::INSERT,
+    continued::OF_SESSION,
+    continued::UNFINISHED,
     jobs::BY_ID,
     ledger::INSERT,
     ledger::IS_BOOKED,

@@ -36,6 +36,7 @@ pub(crate) const FORGET: &[&str] = &[
     "DELETE FROM job_dependencies WHERE job_seq = ?1",
     "DELETE FROM job_history WHERE job_seq = ?1",
     "DELETE FROM job_options WHERE job_seq = ?1",
+    "DELETE FROM job_continued WHERE job_seq = ?1",
     "DELETE FROM job_prompts WHERE job_seq = ?1",
     "DELETE FROM jobs WHERE seq = ?1",
 ];

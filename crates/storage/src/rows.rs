@@ -17,6 +17,7 @@ use rusqlite::types::{FromSql, Value};
 
 pub(crate) use crate::cells::{Cell, int, micros, option, owned, text, whole, whole_option};
 use crate::cells::{duration, path};
+use crate::continued::continued;
 use crate::json_lists::{denied, denied_cell, lost_runs, lost_runs_cell};
 use crate::resume::{resume, resume_cell};
 use crate::{JobSummary, JobWithClient, StoreError};
@@ -53,6 +54,7 @@ macro_rules! job_columns {
              (SELECT group_concat(d.on_id) FROM job_dependencies d WHERE d.job_seq = j.seq), \
              j.retry_of, j.priority, \
              j.version, j.attempt, j.fence, j.worker, j.lost_runs, j.resume, \
+             (SELECT s.continued FROM job_continued s WHERE s.job_seq = j.seq), \
              j.status, j.not_before, j.reason, j.phase, j.lease_until, j.cancel_requested_at, \
              j.ended_at, j.error, \
              j.base_commit, j.head_commit, j.saved_ref, j.worktree_path, j.exit_code, \
@@ -235,6 +237,7 @@ pub(crate) fn job(columns: &mut Columns<'_, '_>) -> Result<Job, StoreError> {
         worker: columns.take::<Option<Arc<str>>>()?.map(WorkerId),
         lost_runs: lost_runs(columns)?,
         resume: resume(columns)?,
+        continues: continued(columns)?,
         state: state(columns)?,
         facts: facts(columns)?,
         created_at: columns.time()?,

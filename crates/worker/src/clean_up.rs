@@ -21,7 +21,9 @@ impl Attempt<'_> {
             }
             return;
         }
-        if self.comes_back(ending) {
+        let comes_back = self.comes_back(ending);
+        self.keep_session(!comes_back).await;
+        if comes_back {
             return;
         }
         if *ending != Ending::Completed && !self.keep_work(ending).await {

@@ -33,7 +33,13 @@ impl Attempt<'_> {
         self.ours().await;
         self.push(head).await?;
         self.ours().await;
-        if files_changed == 0 {
+        let known = self.assignment.continues.as_ref();
+        let known = known.and_then(|continued| continued.pull_request.clone());
+        if files_changed == 0 && known.is_some() {
+            self.journal
+                .say("Nothing changed; the pull request is as it was");
+            self.facts.pull_request = known;
+        } else if files_changed == 0 {
             self.journal
                 .say("Nothing changed; the branch is pushed without a pull request");
         } else if self
@@ -111,7 +117,8 @@ impl Attempt<'_> {
 
     async fn push_patiently(&self, git: &Git, head: &CommitId) -> Result<(), GitError> {
         let assignment = self.assignment;
-        let push = || git.push(&assignment.repo, head, &assignment.branch);
+        let onto = self.pushed_before();
+        let push = || git.push_onto(&assignment.repo, head, &assignment.branch, onto);
         let tell = |error: &GitError, wait: Duration| {
             self.journal.say(&format!(
                 "Push failed, next try in {} s: {error}",

@@ -7,6 +7,7 @@
 
 mod attempt;
 mod clean_up;
+mod continued;
 mod deliver;
 mod health;
 mod holds;

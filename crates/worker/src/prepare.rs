@@ -11,6 +11,7 @@ use agent_runner::{CLAUDE_MD_MAX, Conventions, Project, RunRequest};
 
 use crate::attempt::{Attempt, Halt};
 use crate::clean_up::Unsaved;
+use crate::continued::Ground;
 use crate::patience::{Transient, patiently};
 
 /// Where a repository tells the agent how to work in it.
@@ -70,35 +71,47 @@ impl Attempt<'_> {
         self.unless_cancelled()?;
         self.has_its_keys()?;
         self.end_earlier().await?;
-        let base = tokio::select! {
+        let fetched = tokio::select! {
             () = self.cancellation() => return Err(Ending::Cancelled.into()),
-            base = self.fetch() => base?,
+            fetched = self.fetch() => fetched?,
         };
+        let ground = self.ground(fetched).await?;
         self.keep_leftovers().await?;
         let assignment = self.assignment;
         let job = assignment.lease.job;
         let cwd = self.parts.git.workspace_path(&assignment.repo, job);
-        self.facts.base_commit = Some(base.clone());
+        self.facts.base_commit = Some(ground.base.clone());
         self.facts.worktree_path = Some(cwd.clone());
         self.progress(Phase::Preparing).await?;
         let layout = self.layout();
-        let made = self.make_workspace(&base, layout).await;
+        let made = self.make_workspace(&ground, layout).await;
         let workspace = made.map_err(|error| git_failed(&error))?;
-        let project = self.project(&base).await?;
+        let project = self.project(&ground.start).await?;
+        let session = match &assignment.continues {
+            Some(continued) => Some(self.put_session(&workspace, continued).await?),
+            None => None,
+        };
         self.unless_cancelled()?;
         // Recorded before the agent is started: from here on a restarted server looks for it.
         self.progress(Phase::Agent).await?;
         self.ours().await;
         self.journal.say(&format!(
-            "Workspace ready on branch {} at {base}",
-            assignment.branch
+            "Workspace ready on branch {} at {}",
+            assignment.branch, ground.start
         ));
-        Ok(self.request(&cwd, project, workspace.reach(layout)))
+        let request = self.request(&cwd, project, workspace.reach(layout));
+        let told = assignment.continues.as_ref();
+        let told = told.and_then(|continued| continued.told.as_deref());
+        Ok(RunRequest {
+            prompt: told.map_or_else(|| request.prompt.clone(), Into::into),
+            resume: session,
+            ..request
+        })
     }
 
     /// Makes the workspace. A branch in its way may be that of a job that has ended and could not
     /// remove its own: an unfinished one cannot have it, or this one would not have been taken in.
-    async fn make_workspace(&self, base: &CommitId, layout: Layout) -> Result<Workspace, GitError> {
+    async fn make_workspace(&self, ground: &Ground, layout: Layout) -> Result<Workspace, GitError> {
         let Assignment {
             lease: Lease { job, .. },
             repo,
@@ -106,7 +119,9 @@ impl Attempt<'_> {
             ..
         } = self.assignment;
         let git = &self.parts.git;
-        let add = || git.add_workspace(repo, *job, branch, base, layout);
+        let wanted = git.workspace(repo, *job, branch, &ground.base);
+        let wanted = wanted.going_on(ground.start.clone(), ground.is_pushed);
+        let add = || git.make_workspace(wanted.clone(), layout);
         match add().await {
             Err(GitError::BranchExists { existing }) => {
                 let freed = git.free_branch(repo, *job, branch).await?;

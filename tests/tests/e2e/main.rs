@@ -23,6 +23,7 @@ mod parking;
 mod recovery;
 mod sandbox;
 mod secrets;
+mod sessions;
 mod shutdown;
 mod specification;
 mod ssh;

@@ -327,7 +327,7 @@ fn queued(id: &str, client: &str) -> Value {
     options["permissionMode"] = json!("acceptEdits");
     options["timeoutSeconds"] = json!(60);
     options["idleTimeoutSeconds"] = json!(30);
-    json!({
+    let mut job = json!({
         "id": id, "clientId": client,
         "client": {"name": "Shop", "githubOrg": "acme", "githubRepo": "shop"},
         "status": "queued", "prompt": "Implement it", "branchName": "a", "title": "T",
@@ -338,7 +338,9 @@ fn queued(id: &str, client: &str) -> Value {
         "savedRef": null, "sessionId": null, "model": "opus", "cliVersion": null,
         "numTurns": null, "costUsd": null, "retryOf": null, "dependsOn": [], "priority": 0, "hasSecrets": false,
         "createdAt": NOW, "updatedAt": NOW, "logs": [], "options": options, "permissionDenials": [], "output": null,
-    })
+    });
+    job["continues"] = Value::Null;
+    job
 }
 
 /// What a worker knows at the end of the job above.

@@ -51,10 +51,40 @@ pub struct UpdateJob {
     pub priority: i64,
 }
 
+/// Body of `POST /jobs/:id/messages`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CreateMessage {
+    /// What the agent is told next.
+    pub prompt: String,
+    /// Keys of its own, at least of the kinds that the job brought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<JobSecrets>,
+}
+
+/// Answer to `POST /jobs/:id/messages`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobContinued {
+    /// The new job.
+    pub id: String,
+    /// The job that the message was sent to.
+    pub continued_job_id: String,
+    /// Always `queued`.
+    pub status: String,
+    /// Place in the queue, from 1.
+    pub position: u64,
+    /// The branch the work goes to: that of the job.
+    pub branch_name: String,
+}
+
 /// Body of `POST /jobs/:id/retry`; may be left out for a job that brought no keys of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RetryJob {
+    /// Whether to go on in the job's session, with the work that was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<bool>,
     /// Keys of its own, at least of the kinds that the job brought.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<JobSecrets>,
@@ -266,6 +296,9 @@ pub struct JobDetails {
     /// How urgent it is, from -100 to 100.
     #[serde(default)]
     pub priority: i64,
+    /// The job in whose session it goes on.
+    #[serde(default)]
+    pub continues: Option<String>,
     /// Whether it brought keys of its own.
     #[serde(default)]
     pub has_secrets: bool,

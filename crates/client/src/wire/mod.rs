@@ -21,9 +21,9 @@ pub use clients::{
 };
 pub use events::{Event, EventContent, EventPage, McpServer};
 pub use jobs::{
-    Cancelled, CreateJob, Delivery, DeliveryList, DeliveryTry, HistoryEntry, JobClient, JobCreated,
-    JobDetails, JobHistory, JobList, JobRetried, JobSummary, Message, PermissionDenial,
-    Redelivered, Released, RetryJob, SealedLog, UpdateJob,
+    Cancelled, CreateJob, CreateMessage, Delivery, DeliveryList, DeliveryTry, HistoryEntry,
+    JobClient, JobContinued, JobCreated, JobDetails, JobHistory, JobList, JobRetried, JobSummary,
+    Message, PermissionDenial, Redelivered, Released, RetryJob, SealedLog, UpdateJob,
 };
 pub use options::{Dollars, JsonObject, RunOptions};
 pub use patch::Patch;

@@ -175,7 +175,7 @@ async fn a_retry_waits_for_nothing() {
     failure(&stage, second).await;
     let again = stage
         .engine
-        .retry_once(second, agent_domain::JobSecrets::default(), None);
+        .retry_once(second, agent_domain::JobSecrets::default(), false, None);
     assert!(again.await.is_ok());
     let claimed = complete_next(&stage).await;
     assert_eq!(stage.job(claimed).await.retry_of, Some(second));

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use agent_domain::{
-    Client, ClientId, DeniedCall, Ending, Event, Facts, Fence, Job, JsonText, LostRun, Phase,
-    PullRequest, Reason, Resume, State, Status, Usd, WorkerId,
+    Client, ClientId, Continued, DeniedCall, Ending, Event, Facts, Fence, Job, JsonText, LostRun,
+    Phase, PullRequest, Reason, Resume, State, Status, Usd, WorkerId,
 };
 use agent_storage::{Change, NewJob, StoreError};
 
@@ -14,6 +14,23 @@ use crate::kit::{
 };
 
 /// A job in which no field is empty and no two are alike.
+fn continued(client: &Client) -> Continued {
+    Continued {
+        root: job(5, client).id,
+        job: job(6, client).id,
+        session_id: "11111111-1111-4111-8111-111111111111".into(),
+        base: "a".repeat(40).parse().unwrap(),
+        head: Some("b".repeat(40).parse().unwrap()),
+        pushed: Some("c".repeat(40).parse().unwrap()),
+        saved_ref: Some("refs/agent/6".into()),
+        pull_request: Some(PullRequest {
+            number: 12,
+            url: "http://forge.example/12".into(),
+        }),
+        told: Some("go on".into()),
+    }
+}
+
 fn full(client: &Client) -> Job {
     let mut full = job(7, client);
     full.spec.prompt = "line\n\"quoted\" \u{1F980}".into();
@@ -62,6 +79,7 @@ fn full(client: &Client) -> Job {
         session_id: "11111111-1111-4111-8111-111111111111".into(),
         retries: 3,
     });
+    full.continues = Some(continued(client));
     full.started_at = Some(at(16));
     full.updated_at = at(17);
     full
@@ -358,4 +376,40 @@ async fn a_number_too_large_for_the_database_is_an_error_and_no_panic() {
         matches!(refused, Err(StoreError::Internal(_))),
         "{refused:?}"
     );
+}
+
+#[tokio::test]
+async fn one_unfinished_job_at_a_time_goes_on_in_a_session() {
+    let (store, _dir) = store();
+    store.insert_client(client(1)).await.unwrap();
+    let root = job(1, &client(1));
+    let going_on = |n| {
+        let mut one = job(n, &client(1));
+        one.continues = Some(Continued {
+            root: root.id,
+            ..continued(&client(1))
+        });
+        one
+    };
+    let (first, second) = (going_on(2), going_on(3));
+    create(&store, &first).await;
+    let new = NewJob {
+        job: second.clone(),
+        create_client: None,
+    };
+    let refused = store.create_job(new.clone()).await;
+    assert_eq!(refused.err(), Some(StoreError::SessionHeld(first.id)));
+    let cancelled = agent_domain::apply(&first, Event::CancelRequested, at(9)).unwrap();
+    let change = Change {
+        seal: None,
+        booking: None,
+        job: cancelled.job,
+        event: "cancelled",
+        detail: None,
+        delivery: None,
+    };
+    assert_eq!(store.commit(change).await, Ok(true));
+    store.create_job(new).await.unwrap();
+    let jobs = store.jobs_of_session(root.id).await.unwrap();
+    assert_eq!(jobs, [second.id, first.id], "the last one first");
 }

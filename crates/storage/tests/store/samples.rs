@@ -54,6 +54,7 @@ pub(crate) fn job(number: u64, client: &Client) -> Job {
         worker: None,
         lost_runs: Vec::new(),
         resume: None,
+        continues: None,
         state: State::Queued {
             not_before: None,
             reason: None,

@@ -157,6 +157,8 @@ impl Place {
             brought: SecretKinds::default(),
             secrets: JobSecrets::default(),
             facts: Facts::default(),
+            continues: None,
+            session: self.path(&format!("logs/{job}/session.jsonl")),
             resume: None,
             resume_from: None,
             log: self.path(&format!("logs/{job}/{attempt}.log")),
