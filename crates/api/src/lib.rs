@@ -29,6 +29,7 @@ mod stream;
 mod system;
 mod trace;
 mod unread;
+mod usage;
 
 pub use routes::configure;
 pub use server::{Api, serve};

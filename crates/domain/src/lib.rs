@@ -87,7 +87,7 @@ pub use retry::{Backoff, jittered};
 pub use secret::{AgentKey, JobSecrets, Secret, SecretError, SecretKinds};
 pub use session::{Resume, after_limit, is_session_id};
 pub use text::{TextError, one_line, prompt};
-pub use time::{Clock, Timestamp, iso_millis, utc_day, utc_month};
+pub use time::{Clock, Timestamp, iso_millis, utc_date, utc_date_text, utc_day, utc_month};
 pub use tool_rule::{ToolRule, ToolRuleError};
 pub use transcript::{EventContent, TranscriptEvent, TranscriptReader};
 pub use transition::{CREDENTIALS_LOST, Effect, Event, Refused, Transition, apply};

@@ -26,6 +26,21 @@ pub fn utc_month(at: Timestamp) -> (i64, i64) {
     (first, first + i64::from(date.days_in_month()))
 }
 
+/// Reads a day, `YYYY-MM-DD`, as [`utc_day`] counts them.
+pub fn utc_date(text: &str) -> Option<i64> {
+    if text.len() != "YYYY-MM-DD".len() {
+        return None;
+    }
+    let midnight: Timestamp = format!("{text}T00:00:00Z").parse().ok()?;
+    Some(utc_day(midnight))
+}
+
+/// Writes a day as [`utc_date`] reads it.
+pub fn utc_date_text(day: i64) -> String {
+    let midnight = start_of(day).unwrap_or(Timestamp::MAX);
+    midnight.strftime("%Y-%m-%d").to_string()
+}
+
 /// When a day begins, as [`utc_day`] counts them.
 pub(crate) fn start_of(day: i64) -> Option<Timestamp> {
     Timestamp::from_second(day.checked_mul(86_400)?).ok()
@@ -40,6 +55,16 @@ mod tests {
         let at = |second| Timestamp::from_second(second).unwrap();
         let days = [86_399, 86_400, -1].map(|second| utc_day(at(second)));
         assert_eq!(days, [0, 1, -1]);
+    }
+
+    #[test]
+    fn a_day_is_read_as_it_is_written() {
+        for text in ["2026-11-21", "1970-01-01", "2028-02-29"] {
+            assert_eq!(utc_date_text(utc_date(text).unwrap()), text);
+        }
+        for wrong in ["2026-02-30", "2026-1-1", "20261121", "2026-11-21T", ""] {
+            assert_eq!(utc_date(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ mod views;
 
 pub use agent_storage::{
     ClientCounts, DeliveryLog, DeliveryState, DeliveryTry, HistoryEntry, JobFilter, JobPage,
-    JobSummary, JobWithClient, QueueView,
+    JobSummary, JobWithClient, QueueView, UsageFilter, UsageKey, UsageRow,
 };
 pub use disk::{DiskConfig, DiskShortage, DiskTrouble, DiskVolume};
 pub use engine::{Engine, EngineConfig, EngineParts};

@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use agent_domain::JobId;
-use agent_storage::{HistoryEntry, JobFilter, JobPage, JobWithClient, QueueView};
+use agent_storage::{
+    HistoryEntry, JobFilter, JobPage, JobWithClient, QueueView, UsageFilter, UsageRow,
+};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -33,6 +35,11 @@ impl Engine {
     /// Returns what runs, and the first `limit` of what waits.
     pub async fn queue(&self, limit: u32) -> Result<QueueView, EngineError> {
         Ok(self.inner.store.queue(limit).await?)
+    }
+
+    /// Adds up what was spent.
+    pub async fn usage(&self, filter: UsageFilter) -> Result<Vec<UsageRow>, EngineError> {
+        Ok(self.inner.store.usage(filter).await?)
     }
 
     /// Slots of the built-in worker.

@@ -33,6 +33,7 @@ mod seals;
 mod sql;
 mod store;
 mod tally;
+mod usage;
 mod writer;
 
 pub use error::StoreError;

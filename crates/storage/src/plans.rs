@@ -2,9 +2,10 @@
 
 use rusqlite::{Connection, StatementStatus};
 
+use crate::UsageKey;
 use crate::{
     claim, clients, continued, dependencies, holding, jobs, lanes, ledger, lists, once, open,
-    outbox, purse, retention, seals, tally,
+    outbox, purse, retention, seals, tally, usage,
 };
 
 /// Run for every request or every claim, so their cost must not grow with history.
@@ -154,6 +155,19 @@ fn a_page_of_any_combination_of_filters_comes_out_of_an_index_in_order() {
     }
     for statuses in 1..=5 {
         assert_cheap(&conn, &lists::page_sql(statuses, true));
+    }
+}
+
+#[test]
+fn what_was_spent_is_found_by_its_days_and_no_others_are_read() {
+    let (conn, _dir) = database();
+    let two = [UsageKey::Client, UsageKey::Model];
+    for by in [&[][..], &[UsageKey::Day], &two, &UsageKey::ALL] {
+        for of_client in [false, true] {
+            let steps = plan(&conn, &usage::sql_of(by, of_client));
+            assert!(steps[0].starts_with("SEARCH u USING"), "{steps:?}");
+            assert!(steps[0].contains("day>? AND day<?"), "{steps:?}");
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use agent_domain::{
     Answer, Awaited, CallbackUrl, Client, ClientId, DeliveryId, Fence, Job, JobId, LogSeal,
-    OnceRequest, Phase, RepoSlug, RunUsage, Status, Timestamp, WorkerId,
+    OnceRequest, Phase, RepoSlug, RunUsage, Status, Timestamp, Tokens, Usd, WorkerId,
 };
 
 /// How many jobs a client has.
@@ -156,6 +156,69 @@ pub struct Change {
     pub seal: Option<LogSeal>,
     /// What the attempt has spent that ends with it.
     pub booking: Option<Booking>,
+}
+
+/// By what spending is added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsageKey {
+    /// The day, in UTC.
+    Day,
+    /// The client.
+    Client,
+    /// The model.
+    Model,
+    /// Who pays.
+    Credential,
+}
+
+/// Which spending to add up. Days are those of [`agent_domain::utc_day`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageFilter {
+    /// The first day.
+    pub from: i64,
+    /// The last day.
+    pub to: i64,
+    /// By what; nothing is all of it together.
+    pub by: Vec<UsageKey>,
+    /// Only this client's.
+    pub client: Option<ClientId>,
+    /// At most so many rows.
+    pub limit: u32,
+}
+
+/// A sum of what was spent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UsageRow {
+    /// The day, where it is added up by that; so the others.
+    pub day: Option<i64>,
+    /// The client and its name.
+    pub client: Option<(ClientId, String)>,
+    /// The model.
+    pub model: Option<String>,
+    /// Who pays.
+    pub credential: Option<String>,
+    /// What was used.
+    pub tokens: Tokens,
+    /// What it cost.
+    pub cost: Usd,
+    /// The part of it that is an estimate.
+    pub estimated: Usd,
+    /// Tokens whose cost nobody knows.
+    pub unpriced_tokens: u64,
+}
+
+impl UsageRow {
+    /// Both together, of whatever they are.
+    #[must_use]
+    pub fn plus(self, other: &Self) -> Self {
+        Self {
+            tokens: self.tokens.plus(other.tokens),
+            cost: self.cost.plus(other.cost),
+            estimated: self.estimated.plus(other.estimated),
+            unpriced_tokens: self.unpriced_tokens.saturating_add(other.unpriced_tokens),
+            ..Self::default()
+        }
+    }
 }
 
 /// What an attempt has to be booked with.

@@ -14,3 +14,4 @@ mod stage;
 mod stopping;
 mod streams;
 mod typed;
+mod usage;

@@ -14,6 +14,7 @@ mod patch;
 mod problem;
 mod secrets;
 mod system;
+mod usage;
 
 pub use clients::{
     ClientCreated, ClientDeleted, ClientDetails, ClientList, ClientSummary, CreateClient,
@@ -33,3 +34,4 @@ pub use system::{
     AgentHealth, CallbackHealth, Check, Health, QueueHealth, QueueView, QueuedJob, Readiness,
     RunningJob, SyncResult, SyncedRepo, VolumeHealth,
 };
+pub use usage::{UsageReport, UsageRow};
