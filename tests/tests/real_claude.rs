@@ -413,3 +413,87 @@ fn a_login_that_is_missing_or_refused_is_told_from_all_else_with_the_real_cli() 
         assert_eq!(request.header("x-api-key"), None);
     }
 }
+
+/// A server that pays with a subscription.
+fn subscribed(api: &MessagesApi) -> Builder {
+    let builder = Builder::new().unwrap().without("ANTHROPIC_API_KEY");
+    let builder = builder
+        .env("CLAUDE_BIN", real_claude())
+        .env("CLAUDE_CODE_OAUTH_TOKEN", "sk-ant-oat01-test")
+        .env("ANTHROPIC_BASE_URL", api.url())
+        .env("CLAUDE_MODEL", "claude-sonnet-5-5")
+        .env(QUIET, "1")
+        .env("AGENT_ENV", QUIET);
+    let tmp = builder.dir().join("tmp");
+    std::fs::create_dir(&tmp).unwrap();
+    builder.env("TMPDIR", tmp)
+}
+
+#[test]
+fn the_real_cli_goes_on_in_its_session_after_a_limit_and_with_a_message() {
+    let limit = ApiError::new(429, "rate_limit_error", "limit")
+        .header("anthropic-ratelimit-unified-status", "rejected")
+        .header("anthropic-ratelimit-unified-reset", "1999999999")
+        .header(
+            "anthropic-ratelimit-unified-representative-claim",
+            "five_hour",
+        );
+    let write = Turn::Tool {
+        name: "Write".into(),
+        input: json!({"file_path": "first.txt", "content": "1\n"}),
+    };
+    let api = MessagesApi::by_prompt(vec![
+        ("heliotrope", vec![Turn::Error(limit)]),
+        ("Go on with the task", vec![write.clone(), write]),
+        ("And a second thing", vec![]),
+    ])
+    .unwrap();
+    let builder = subscribed(&api);
+    let repo = builder.repo("acme", "app").unwrap();
+    let server = builder.start().unwrap();
+    let job = json!({
+        "githubOrg": "acme", "githubRepo": "app", "branchName": "fix/it",
+        "prompt": "Remember the word heliotrope.",
+    });
+    let id = server.submit(&job).unwrap();
+    let settled = |job: &Value| job["notBefore"].is_string() || job["completedAt"].is_string();
+    let parked = server.wait_for(&id, settled).unwrap();
+    assert_eq!(parked["reason"], "usage_limit", "{parked:#}");
+    let post = |path: String, body: Value| server.client().post(&path, &body).unwrap();
+    post(format!("/jobs/{id}/release"), json!({}))
+        .expect(200)
+        .unwrap();
+    let done = server.wait(&id).unwrap();
+    assert_eq!(
+        done["status"],
+        "completed",
+        "{done:#}\n{}",
+        server.log(&id).unwrap()
+    );
+    assert_eq!(done["sessionId"], parked["sessionId"]);
+    assert_eq!(repo.show("fix/it", "first.txt").unwrap(), b"1\n");
+    let said = |api: &MessagesApi| {
+        let all = api.requests();
+        String::from_utf8_lossy(&all.last().unwrap().body).into_owned()
+    };
+    assert!(said(&api).contains("heliotrope") && said(&api).contains("Go on with the task"));
+    let message = post(
+        format!("/jobs/{id}/messages"),
+        json!({"prompt": "And a second thing."}),
+    );
+    let next = message.expect(201).unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let next_job = server.wait(&next).unwrap();
+    assert_eq!(
+        next_job["status"],
+        "completed",
+        "{next_job:#}\n{}",
+        server.log(&next).unwrap()
+    );
+    assert_eq!(next_job["sessionId"], done["sessionId"]);
+    for word in ["heliotrope", "And a second thing"] {
+        assert!(said(&api).contains(word), "{word}");
+    }
+}
