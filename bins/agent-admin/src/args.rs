@@ -296,6 +296,15 @@ pub(crate) struct Submit {
     /// Where to call back when the job has ended
     #[arg(long)]
     pub(crate) callback_url: Option<String>,
+    /// Branch or commit to start from [default: the client's default branch]
+    #[arg(long)]
+    pub(crate) base: Option<String>,
+    /// Do not start it earlier: a time such as 2026-01-31T08:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) not_before: Option<String>,
+    /// JSON file with an object of your own, which comes back with the job
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) run: Run,
     /// Begin when these jobs are completed, separated by commas

@@ -1,7 +1,8 @@
 //! `agent-admin jobs`, but for submitting, waiting and logs.
 
 use agent_client::wire::{
-    CreateMessage, JobDetails, JobList, PermissionDenial, RetryJob, RunOptions, UpdateJob,
+    CreateMessage, JobDetails, JobList, JsonObject, PermissionDenial, RetryJob, RunOptions,
+    UpdateJob,
 };
 use agent_client::{Client, JobQuery};
 use agent_runner::ClaudeTranscript;
@@ -131,6 +132,7 @@ fn show(screen: &mut Screen, job: JobDetails) -> Result<Exit, Failure> {
         ("exit code", job.exit_code.map(|code| code.to_string())),
         ("pull request", job.pr_url),
         ("files changed", number(job.files_changed)),
+        ("base", job.base),
         ("base commit", job.base_commit),
         ("head commit", job.head_commit),
         ("saved work", job.saved_ref),
@@ -140,6 +142,7 @@ fn show(screen: &mut Screen, job: JobDetails) -> Result<Exit, Failure> {
         ("turns", number(job.num_turns)),
         ("cost", job.cost_usd.map(|cost| format!("${cost:.4}"))),
         ("output", job.output.map(|output| output.to_string())),
+        ("metadata", job.metadata.map(json)),
         ("denied", denied(&job.permission_denials)),
         ("retry of", job.retry_of),
         ("continues", job.continues),
@@ -162,6 +165,10 @@ fn show(screen: &mut Screen, job: JobDetails) -> Result<Exit, Failure> {
     rows.push(("prompt", Some(job.prompt)));
     screen.record(&rows)?;
     Ok(Exit::Done)
+}
+
+fn json(object: JsonObject) -> String {
+    serde_json::Value::Object(object).to_string()
 }
 
 /// What the agent was not allowed to do, if anything.

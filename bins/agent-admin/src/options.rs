@@ -52,6 +52,18 @@ pub(crate) struct Run {
     /// File with a JSON Schema for the agent's answer
     #[arg(long, value_name = "FILE")]
     pub(crate) output_schema: Option<PathBuf>,
+    /// What becomes of the work: pull_request, branch or none
+    #[arg(long)]
+    pub(crate) delivery: Option<String>,
+    /// Open the pull request as a draft
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) draft: Option<bool>,
+    /// Label of the pull request; may be repeated
+    #[arg(long = "label")]
+    pub(crate) labels: Vec<String>,
+    /// How many runs may be lost in a row
+    #[arg(long)]
+    pub(crate) max_attempts: Option<u32>,
     /// Variable for the agent's environment, NAME=VALUE; may be repeated. Not for secrets: the
     /// server stores and shows it
     #[arg(long, value_name = "VARIABLE", value_parser = variable)]
@@ -74,6 +86,10 @@ pub(crate) enum RunOption {
     Agents,
     McpServers,
     OutputSchema,
+    Delivery,
+    Draft,
+    Label,
+    MaxAttempts,
     Env,
     MaxConcurrent,
 }
@@ -96,6 +112,10 @@ pub(crate) fn read(run: Run) -> Result<RunOptions, Failure> {
         agents: file(run.agents)?,
         mcp_servers: file(run.mcp_servers)?.map(servers),
         output_schema: file(run.output_schema)?,
+        delivery: run.delivery,
+        draft: run.draft,
+        labels: any(run.labels),
+        max_attempts: run.max_attempts,
         env,
     })
 }
@@ -118,6 +138,10 @@ pub(crate) fn change(run: Run, share: Share, unset: &[RunOption]) -> Result<Upda
         agents: patch(set.agents, O::Agents, unset)?,
         mcp_servers: patch(set.mcp_servers, O::McpServers, unset)?,
         output_schema: patch(set.output_schema, O::OutputSchema, unset)?,
+        delivery: patch(set.delivery, O::Delivery, unset)?,
+        draft: patch(set.draft, O::Draft, unset)?,
+        labels: patch(set.labels, O::Label, unset)?,
+        max_attempts: patch(set.max_attempts, O::MaxAttempts, unset)?,
         env: patch(set.env, O::Env, unset)?,
         priority: share.priority.into(),
         max_concurrent: patch(share.max_concurrent, O::MaxConcurrent, unset)?,
@@ -160,6 +184,13 @@ pub(crate) fn rows(options: &RunOptions) -> Vec<(&'static str, Option<String>)> 
         ("agents", options.agents.as_ref().map(json)),
         ("MCP servers", options.mcp_servers.as_ref().map(json)),
         ("output schema", options.output_schema.as_ref().map(json)),
+        ("delivery", options.delivery.clone()),
+        ("draft", options.draft.map(|draft| draft.to_string())),
+        ("labels", options.labels.as_ref().map(list)),
+        (
+            "max attempts",
+            options.max_attempts.map(|most| most.to_string()),
+        ),
         ("environment", env),
     ]
 }
@@ -178,7 +209,7 @@ fn any(list: Vec<String>) -> Option<Vec<String>> {
     (!list.is_empty()).then_some(list)
 }
 
-fn json_file(path: &Path) -> Result<JsonObject, Failure> {
+pub(crate) fn json_file(path: &Path) -> Result<JsonObject, Failure> {
     serde_json::from_str(&read_file(path)?).map_err(|error| {
         let path = path.display();
         Failure::Usage(format!("{path} does not hold a JSON object: {error}"))

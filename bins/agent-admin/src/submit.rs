@@ -22,7 +22,8 @@ pub(crate) fn run(client: &Client, screen: &mut Screen, args: Submit) -> Result<
     if wait {
         screen.line(&format!(
             "job {} queued at position {}",
-            created.id, created.position
+            created.id,
+            place(created.position)
         ))?;
         screen.flush()?;
         return wait::run(client, screen, &created.id, None);
@@ -30,11 +31,16 @@ pub(crate) fn run(client: &Client, screen: &mut Screen, args: Submit) -> Result<
     if !screen.json(&created)? {
         screen.record(&[
             ("id", Some(created.id)),
-            ("position", Some(created.position.to_string())),
+            ("position", Some(place(created.position))),
             ("branch", Some(created.branch_name)),
         ])?;
     }
     Ok(Exit::Done)
+}
+
+/// A job that is for later has none yet.
+fn place(position: Option<u64>) -> String {
+    position.map_or_else(|| "-".to_owned(), |position| position.to_string())
 }
 
 fn request(args: Submit) -> Result<CreateJob, Failure> {
@@ -61,6 +67,13 @@ fn request(args: Submit) -> Result<CreateJob, Failure> {
         os_callback_url: args.callback_url,
         depends_on: args.depends_on,
         priority: args.priority,
+        base: args.base,
+        not_before: args.not_before,
+        metadata: args
+            .metadata
+            .as_deref()
+            .map(options::json_file)
+            .transpose()?,
         secrets: keys(&args.keys)?,
         ..CreateJob::default()
     };

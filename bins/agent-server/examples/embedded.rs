@@ -45,6 +45,8 @@ async fn run_one_job() -> anyhow::Result<()> {
         title: Some("Work of an embedded agent".to_owned()),
         os_feature_id: None,
         callback_url: None,
+        base: None,
+        metadata: None,
         options: RunOptions::default(),
         secrets: SecretKinds::default(),
         depends_on: Vec::new(),
@@ -56,6 +58,7 @@ async fn run_one_job() -> anyhow::Result<()> {
             spec,
             priority: None,
             secrets: JobSecrets::default(),
+            not_before: None,
         })
         .await?;
 

@@ -9,7 +9,7 @@ pub(crate) fn job_retried(accepted: &Accepted, original: String) -> wire::JobRet
         id: accepted.id.to_string(),
         original_job_id: original,
         status: "queued".to_owned(),
-        position: accepted.position,
+        position: accepted.position.unwrap_or_default(),
         branch_name: accepted.branch.to_string(),
     }
 }
@@ -20,7 +20,7 @@ pub(crate) fn job_continued(accepted: &Accepted, continued: String) -> wire::Job
         id: accepted.id.to_string(),
         continued_job_id: continued,
         status: "queued".to_owned(),
-        position: accepted.position,
+        position: accepted.position.unwrap_or_default(),
         branch_name: accepted.branch.to_string(),
     }
 }

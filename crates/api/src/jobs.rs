@@ -61,7 +61,9 @@ pub(crate) async fn create(
     };
     let once = once::asked(&request, content, created)?;
     let submission = parse::submission(body.value)?;
-    once::respond(state.engine.submit_once(submission, once).await?, created)
+    // A job may say so much that the future of it is large.
+    let reply = Box::pin(state.engine.submit_once(submission, once)).await?;
+    once::respond(reply, created)
 }
 
 fn created(accepted: &Accepted) -> Answer {

@@ -8,7 +8,7 @@ use agent_queue::{
     QueueView, Readiness, Synced,
 };
 
-use crate::option_map::{dollars, run_options};
+use crate::option_map::{dollars, json_object, run_options};
 
 /// A client in a list.
 pub(crate) fn client_summary(view: ClientView) -> wire::ClientSummary {
@@ -160,6 +160,8 @@ pub(crate) fn job_details(found: JobWithClient, seals: &[(u32, LogSeal)]) -> wir
         saved_ref: facts.saved_ref,
         session_id: facts.session_id,
         model: facts.model.or_else(|| spec.options.model.clone()),
+        base: spec.base.map(|base| base.to_string()),
+        metadata: spec.metadata.as_ref().map(json_object),
         options: run_options(spec.options),
         cli_version: facts.cli_version,
         num_turns: facts.num_turns,

@@ -22,6 +22,10 @@ pub(crate) fn run_options(options: RunOptions) -> wire::RunOptions {
         agents: options.agents.as_ref().map(json_object),
         mcp_servers: options.mcp_servers.as_ref().map(json_object),
         output_schema: options.output_schema.as_ref().map(json_object),
+        delivery: options.delivery.map(|way| way.to_string()),
+        draft: options.draft,
+        labels: options.labels,
+        max_attempts: options.max_attempts,
         env: options.env.map(variables),
     }
 }
@@ -39,6 +43,6 @@ fn variables(env: BTreeMap<VariableName, String>) -> BTreeMap<String, String> {
 }
 
 /// It was an object when it was taken in.
-fn json_object(json: &JsonText) -> wire::JsonObject {
+pub(crate) fn json_object(json: &JsonText) -> wire::JsonObject {
     serde_json::from_str(json.as_str()).unwrap_or_default()
 }

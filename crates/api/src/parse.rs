@@ -10,8 +10,8 @@ use std::str::FromStr;
 use actix_web::http::StatusCode;
 use agent_client::wire::{self, CreateClient, CreateJob, Patch, UpdateClient};
 use agent_domain::{
-    AgentKey, BranchName, Caps, ClientChange, JobId, JobSecrets, JobSpec, NewClient, Priority,
-    RepoSlug, Secret, Status, TextError, Usd, limits, one_line, prompt,
+    AgentKey, BranchName, Caps, ClientChange, JobId, JobSecrets, JobSpec, JsonText, NewClient,
+    Priority, RepoSlug, Secret, Status, TextError, Timestamp, Usd, limits, one_line, prompt,
 };
 use agent_queue::{JobFilter, Submission, Target};
 
@@ -79,6 +79,9 @@ pub(crate) fn submission(mut body: CreateJob) -> Result<Submission, Problem> {
         .map(callback_url)
         .transpose()?;
     let options = options::checked(body.take_options())?;
+    let base = body.base.as_deref().map(|base| field("base", base));
+    let not_before = body.not_before.as_deref().map(time).transpose()?;
+    let metadata = body.metadata.map(metadata).transpose()?;
     let secrets = secrets(body.secrets)?;
     Ok(Submission {
         target,
@@ -87,6 +90,8 @@ pub(crate) fn submission(mut body: CreateJob) -> Result<Submission, Problem> {
             title: optional_text("title", body.title, limits::TITLE_CHARS)?,
             os_feature_id: optional_text("osFeatureId", body.os_feature_id, limits::NAME_CHARS)?,
             callback_url: callback,
+            base: base.transpose()?,
+            metadata,
             options,
             secrets: secrets.kinds(),
             depends_on: depends_on(body.depends_on)?,
@@ -94,7 +99,22 @@ pub(crate) fn submission(mut body: CreateJob) -> Result<Submission, Problem> {
         },
         priority: body.priority.map(priority).transpose()?,
         secrets,
+        not_before,
     })
+}
+
+fn time(text: &str) -> Result<Timestamp, Problem> {
+    let what = "must be a time in RFC 3339, such as 2026-01-31T08:00:00Z";
+    text.parse().map_err(|_| Problem::field("notBefore", what))
+}
+
+fn metadata(object: wire::JsonObject) -> Result<JsonText, Problem> {
+    let json = serde_json::Value::Object(object).to_string();
+    if json.len() > limits::METADATA_BYTES {
+        let what = format!("must be at most {} bytes", limits::METADATA_BYTES);
+        return Err(Problem::field("metadata", what));
+    }
+    Ok(JsonText::new(json))
 }
 
 /// Reads the body of `PATCH /jobs/:id`.

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AgentHealth, BranchName, Class, Continued, Ending, Facts, JobId, JobSecrets, Phase, RepoSlug,
-    Resume, RunOptions, SecretKinds,
+    AgentHealth, Base, BranchName, Class, Continued, Ending, Facts, JobId, JobSecrets, Phase,
+    RepoSlug, Resume, RunOptions, SecretKinds,
 };
 
 /// A future that can be stored and sent between threads.
@@ -139,6 +139,8 @@ pub struct Assignment {
     pub title: Option<String>,
     /// The feature's id in the caller's own system.
     pub os_feature_id: Option<String>,
+    /// What it starts from.
+    pub base: Base,
     /// How the agent is to be run: the job's wishes, then the client's.
     pub options: RunOptions,
     /// See [`crate::Client::trusted`].

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::{
-    BranchName, CallbackUrl, ClientId, Continued, Facts, Fence, JobId, LostRun, Priority, Reason,
-    Resume, RunOptions, SecretKinds, Timestamp, WorkerId,
+    Base, BranchName, CallbackUrl, ClientId, Continued, Facts, Fence, JobId, JsonText, LostRun,
+    Priority, Reason, Resume, RunOptions, SecretKinds, Timestamp, WorkerId,
 };
 
 /// What a caller asked for; never changes once acknowledged.
@@ -22,6 +22,10 @@ pub struct JobSpec {
     pub os_feature_id: Option<String>,
     /// Where the callback goes.
     pub callback_url: Option<CallbackUrl>,
+    /// What it starts from; the client's default branch unless given.
+    pub base: Option<Base>,
+    /// The caller's own object, returned as it was given.
+    pub metadata: Option<JsonText>,
     /// How the agent is to be run, as far as the job says.
     pub options: RunOptions,
     /// Which keys of its own it brought.

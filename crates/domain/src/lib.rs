@@ -16,6 +16,7 @@ mod client;
 mod commit;
 mod continued;
 mod coordinator;
+mod delivery;
 mod denied;
 mod dependencies;
 mod disk;
@@ -63,6 +64,7 @@ pub use coordinator::{
     Assignment, BoxFuture, Coordinator, CoordinatorError, Directive, Fence, Finding, Found,
     Holding, Lease, LeaseTerms, Report, WorkerId,
 };
+pub use delivery::{Base, BaseError, Delivery, DeliveryError};
 pub use denied::{DENIED_CALLS_MAX, DeniedCall};
 pub use dependencies::Awaited;
 pub use disk::{Bytes, Room, Shortage, Watermark};

@@ -35,6 +35,14 @@ pub const SYSTEM_PROMPT_BYTES: usize = 16 * 1024;
 pub const OPTION_JSON_BYTES: usize = 64 * 1024;
 /// Longest answer of a form that a job has asked for, in bytes.
 pub const OUTPUT_BYTES: usize = 256 * 1024;
+/// Most labels of a pull request.
+pub const LABELS: usize = 20;
+/// Longest label, in characters; GitHub takes no longer ones.
+pub const LABEL_CHARS: usize = 50;
+/// Most runs of a job that may be lost in a row before it is given up.
+pub const ATTEMPTS_MAX: u32 = 10;
+/// Longest JSON of a job's metadata, in bytes.
+pub const METADATA_BYTES: usize = 16 * 1024;
 /// Most variables of a job's own.
 pub const VARIABLES: usize = 100;
 /// Longest name of a variable, in bytes.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::{Backoff, Ids, JobId, Reason, Timestamp, iso_millis, jittered};
 
-/// Runs lost in a row after which a job is given up.
+/// Runs lost in a row after which a job is given up, unless it says otherwise.
 pub const LOST_RUNS_MAX: usize = 3;
 /// Longest text kept of what was seen of a lost run, in characters.
 const SEEN_CHARS: usize = 300;
@@ -55,7 +55,10 @@ pub(crate) fn evidence(runs: &[LostRun]) -> String {
 /// How long a job waits that has lost `lost` runs in a row. The spread comes from the job's own
 /// id, so jobs that were lost together do not come back together.
 pub(crate) fn wait_after(lost: usize, job: JobId) -> Duration {
-    let wait = Backoff::LOST.wait_after(lost).unwrap_or_default();
+    let waits = Backoff::LOST.0.len();
+    let wait = Backoff::LOST
+        .wait_after(lost.min(waits))
+        .unwrap_or_default();
     jittered(wait, &Own(job))
 }
 
@@ -118,7 +121,7 @@ mod tests {
 
     #[test]
     fn no_wait_is_longer_than_the_longest() {
-        let waits = (1..=LOST_RUNS_MAX).map(|lost| wait_after(lost, JobId::from_bytes([255; 16])));
+        let waits = (1..=20).map(|lost| wait_after(lost, JobId::from_bytes([255; 16])));
         assert!(waits.max() < Some(LOST_WAIT_MAX));
     }
 }

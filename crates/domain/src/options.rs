@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::{JsonText, PermissionMode, ToolRule, Usd, VariableName};
+use crate::{Delivery, JsonText, PermissionMode, ToolRule, Usd, VariableName};
 
 /// From the one list of options: the set of them, how sets are laid over each other, and a change.
 macro_rules! options {
@@ -71,6 +71,14 @@ options! {
     mcp_servers: JsonText,
     /// Passed as `--json-schema`: the form that the agent's answer must have.
     output_schema: JsonText,
+    /// What becomes of the work.
+    delivery: Delivery,
+    /// Whether the pull request is a draft.
+    draft: bool,
+    /// Labels of the pull request.
+    labels: Vec<String>,
+    /// How many runs of a job may be lost in a row. The client's counts when the job is taken in.
+    max_attempts: u32,
     /// Variables that the agent has beside those of the server.
     env: BTreeMap<VariableName, String>,
 }

@@ -294,7 +294,9 @@ fn lost(job: &Job, seen: &str, now: Timestamp) -> Transition {
     let detail = Some(run.to_string());
     let mut lost_runs = job.lost_runs.clone();
     lost_runs.push(run);
-    let mut next = if lost_runs.len() < LOST_RUNS_MAX {
+    let own = job.spec.options.max_attempts;
+    let most = own.and_then(|most| usize::try_from(most).ok());
+    let mut next = if lost_runs.len() < most.unwrap_or(LOST_RUNS_MAX) {
         let wait = lost::wait_after(lost_runs.len(), job.id);
         let state = State::Queued {
             not_before: Some(now.checked_add(wait).unwrap_or(now)),
@@ -506,6 +508,8 @@ mod tests {
                 title: None,
                 os_feature_id: None,
                 callback_url: None,
+                base: None,
+                metadata: None,
                 options: RunOptions::default(),
                 secrets: SecretKinds::default(),
                 depends_on: Vec::new(),
@@ -751,6 +755,19 @@ mod tests {
         assert_eq!(job.facts.cost, cost);
         let done = finish(&job, Ending::Completed).unwrap().job;
         assert_eq!(done.facts.cost, cost);
+    }
+
+    #[test]
+    fn a_job_may_say_how_many_of_its_runs_may_be_lost() {
+        for most in [1, 2, 10] {
+            let mut job = running();
+            job.spec.options.max_attempts = Some(most);
+            for _ in 1..most {
+                job = again(&lose(&job).job);
+            }
+            let lost = lose(&job).job;
+            assert_eq!(lost.state.reason(), Some(Reason::Poison), "{most}");
+        }
     }
 
     #[test]

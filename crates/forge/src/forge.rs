@@ -39,6 +39,8 @@ pub struct PullRequestRequest {
     pub title: String,
     /// For people; arrives as it is.
     pub body: String,
+    /// Whether it is not yet to be merged.
+    pub draft: bool,
 }
 
 /// A way to open pull requests.
@@ -116,6 +118,21 @@ impl Forge {
         match self {
             Self::GitHub(github) => github.pull_request(request).await,
             Self::Gh(gh) => gh.pull_request(request).await,
+            Self::Unavailable(why) => Err(ForgeError::Unavailable(why.clone())),
+            Self::Plain => Err(ForgeError::Unavailable("the remote is not GitHub".into())),
+        }
+    }
+
+    /// Adds labels to a pull request; those it has stay.
+    pub async fn label(
+        &self,
+        repo: &RepoSlug,
+        number: u64,
+        labels: &[String],
+    ) -> Result<(), ForgeError> {
+        match self {
+            Self::GitHub(github) => github.label(repo, number, labels).await,
+            Self::Gh(gh) => gh.label(repo, number, labels).await,
             Self::Unavailable(why) => Err(ForgeError::Unavailable(why.clone())),
             Self::Plain => Err(ForgeError::Unavailable("the remote is not GitHub".into())),
         }

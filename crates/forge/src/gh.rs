@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use agent_domain::{PullRequest, Secret};
+use agent_domain::{PullRequest, RepoSlug, Secret};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
@@ -146,6 +146,18 @@ impl Gh {
         let list = format!("{path}?{}", wire::query(request));
         let answer = self.api(&["--method", "GET", &list], Vec::new()).await?;
         wire::found(&answer, &request.base)?.ok_or(missing)
+    }
+
+    /// Adds labels to a pull request.
+    pub(crate) async fn label(
+        &self,
+        repo: &RepoSlug,
+        number: u64,
+        labels: &[String],
+    ) -> Result<(), ForgeError> {
+        let path = format!("repos/{repo}/issues/{number}/labels");
+        let post = ["--method", "POST", "--input", "-", &path];
+        wire::expect_success(&self.api(&post, wire::labels(labels)).await?)
     }
 
     async fn api(&self, args: &[&str], input: Vec<u8>) -> Result<Answer, ForgeError> {

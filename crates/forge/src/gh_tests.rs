@@ -43,6 +43,7 @@ fn request(title: &str) -> PullRequestRequest {
         base: "main".parse().unwrap(),
         title: title.into(),
         body: String::new(),
+        draft: false,
     }
 }
 

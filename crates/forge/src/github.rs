@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::time::Duration;
 
-use agent_domain::{PullRequest, Secret};
+use agent_domain::{PullRequest, RepoSlug, Secret};
 use ureq::http::{Method, Request, Response, StatusCode, header};
 use ureq::{Agent, Body};
 use url::Url;
@@ -113,6 +113,27 @@ impl GitHub {
         list.set_query(Some(&wire::query(request)));
         let answer = self.send(&Method::GET, list, &[])?;
         wire::found(&answer, &request.base)?.ok_or(missing)
+    }
+
+    /// Adds labels to a pull request, which to GitHub is an issue, too.
+    pub(crate) async fn label(
+        &self,
+        repo: &RepoSlug,
+        number: u64,
+        labels: &[String],
+    ) -> Result<(), ForgeError> {
+        let number = number.to_string();
+        let way = [
+            "repos",
+            repo.org(),
+            repo.repo(),
+            "issues",
+            &number,
+            "labels",
+        ];
+        let (url, body) = (self.below(&way)?, wire::labels(labels));
+        self.blocking(move |own| wire::expect_success(&own.send(&Method::POST, url, &body)?))
+            .await
     }
 
     /// An address below whatever path the API has.

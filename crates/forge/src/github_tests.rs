@@ -108,6 +108,7 @@ fn request(title: &str) -> PullRequestRequest {
         base: "main".parse().unwrap(),
         title: title.into(),
         body: "two\nlines".into(),
+        draft: false,
     }
 }
 

@@ -69,9 +69,17 @@ pub(crate) fn body(request: &PullRequestRequest) -> Vec<u8> {
         "body": request.body,
         "head": request.head.as_str(),
         "base": request.base.as_str(),
+        "draft": request.draft,
     })
     .to_string()
     .into_bytes()
+}
+
+/// The body that asks for labels.
+pub(crate) fn labels(labels: &[String]) -> Vec<u8> {
+    serde_json::json!({"labels": labels})
+        .to_string()
+        .into_bytes()
 }
 
 /// The query that finds the open pull requests of a branch.
@@ -127,7 +135,7 @@ pub(crate) fn user(answer: &Answer) -> Result<String, ForgeError> {
     Ok(shown(&user.login))
 }
 
-fn expect_success(answer: &Answer) -> Result<(), ForgeError> {
+pub(crate) fn expect_success(answer: &Answer) -> Result<(), ForgeError> {
     if (200..300).contains(&answer.status) {
         return Ok(());
     }

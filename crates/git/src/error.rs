@@ -43,6 +43,12 @@ pub enum GitError {
         /// The missing branch.
         base: BranchName,
     },
+    /// No branch of the remote leads to the commit to start from.
+    #[error("no branch of the remote leads to commit {commit}")]
+    MissingCommit {
+        /// The commit.
+        commit: CommitId,
+    },
     /// The remote repository does not exist, or is not shown to us.
     #[error("git {verb}: repository not found: {message}")]
     NotFound {
@@ -126,7 +132,9 @@ impl GitError {
             Self::BranchExists { .. } | Self::BranchMoved { .. } | Self::Rewritten { .. } => {
                 Class::Conflict
             }
-            Self::MissingBase { .. } | Self::NotFound { .. } => Class::NotFound,
+            Self::MissingBase { .. } | Self::MissingCommit { .. } | Self::NotFound { .. } => {
+                Class::NotFound
+            }
             Self::Denied { .. } | Self::Rejected { .. } => Class::Denied,
             Self::Network { .. }
             | Self::TimedOut { .. }

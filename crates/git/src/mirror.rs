@@ -53,6 +53,36 @@ impl Git {
         blocking(move || Refs::open(&mirror)?.commit(&name)).await
     }
 
+    /// Brings the mirror up to date, making it if there is none, and makes sure that a branch of the
+    /// remote leads to `commit`.
+    pub async fn fetch_commit(
+        &self,
+        repo: &RepoSlug,
+        commit: &CommitId,
+    ) -> Result<CommitId, GitError> {
+        self.fetch_mirror(repo).await?;
+        let (mirror, wanted) = (self.mirror_path(repo), commit.clone());
+        let is_there = blocking(move || Ok(Refs::open(&mirror)?.tree(&wanted).is_ok())).await?;
+        if is_there && self.is_on_remote(repo, commit).await? {
+            return Ok(commit.clone());
+        }
+        let commit = commit.clone();
+        Err(GitError::MissingCommit { commit })
+    }
+
+    /// Whether a branch of the remote led to a commit of the mirror when that was last brought up
+    /// to date. Jobs have commits in it, too.
+    async fn is_on_remote(&self, repo: &RepoSlug, commit: &CommitId) -> Result<bool, GitError> {
+        let command = self.inner.program.command("for-each-ref");
+        let found = command
+            .args(["--count=1", "--format=%(refname)", "--contains"])
+            .args([commit.as_str(), REMOTE])
+            .git_dir(self.mirror_path(repo))
+            .run_ok()
+            .await?;
+        Ok(!found.stdout.is_empty())
+    }
+
     /// Counts the files that differ between two commits. A renamed file counts once, as on
     /// GitHub: files at least half alike are a rename.
     pub async fn files_changed(

@@ -59,7 +59,8 @@ impl Engine {
         once: Option<Remember>,
     ) -> Result<Changed, ChangeError> {
         let engine = self.clone();
-        let changing = self.spawn(async move { engine.change_here(id, event, once).await });
+        let changing =
+            self.spawn(async move { Box::pin(engine.change_here(id, event, once)).await });
         changing
             .await
             .unwrap_or(Err(ChangeError::Engine(EngineError::Interrupted)))

@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use agent_domain::{
-    AgentHealth, Assignment, BoxFuture, Coordinator, CoordinatorError, Directive, Event, Facts,
-    Fence, Finding, Holding, JobId, Lease, Phase, Refused, Report, State, Timestamp, WorkerId,
+    AgentHealth, Assignment, Base, BoxFuture, Coordinator, CoordinatorError, Directive, Event,
+    Facts, Fence, Finding, Holding, JobId, Lease, Phase, Refused, Report, State, Timestamp,
+    WorkerId,
 };
 use agent_storage::JobWithClient;
 
@@ -295,6 +296,10 @@ impl Engine {
         Assignment {
             lease,
             repo: client.repo,
+            base: job
+                .spec
+                .base
+                .unwrap_or_else(|| Base::Branch(client.default_branch.clone())),
             default_branch: client.default_branch,
             branch: job.spec.branch,
             prompt: job.spec.prompt,

@@ -15,9 +15,11 @@ struct Payload<'a> {
     files_changed: Option<u64>,
     error: Option<&'a str>,
     completed_at: Option<String>,
-    /// Not in the specification, so only for jobs that have asked for it.
+    // These are not in the specification, so only jobs that have asked for them have them.
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a RawValue>,
 }
 
 /// JSON as it is; whoever has made it has written it as JSON.
@@ -41,6 +43,7 @@ pub(crate) fn body(job: &Job) -> String {
         },
         completed_at: job.state.ended_at().map(iso_millis),
         output: job.facts.output.as_ref().and_then(raw),
+        metadata: job.spec.metadata.as_ref().and_then(raw),
     };
     // A struct of texts and numbers always has a JSON form.
     serde_json::to_string(&payload).unwrap_or_default()

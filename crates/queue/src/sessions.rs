@@ -48,6 +48,7 @@ impl Engine {
         let client = client.ok_or(EngineError::ClientNotFound)?;
         let new = Fresh {
             client: &client,
+            not_before: None,
             create_client: None,
             spec: JobSpec {
                 prompt,

@@ -1,8 +1,8 @@
 //! Taking jobs in: new ones, and repeats of ended ones.
 
 use agent_domain::{
-    BranchName, Caps, Client, ClientId, Continued, Facts, Fence, Job, JobId, JobSecrets, JobSpec,
-    Priority, Reason, RepoSlug, RunOptions, SecretKinds, State, Timestamp,
+    Base, BranchName, Caps, Client, ClientId, Continued, Facts, Fence, Job, JobId, JobSecrets,
+    JobSpec, Priority, Reason, RepoSlug, RunOptions, SecretKinds, State, Timestamp,
 };
 use agent_storage::{CreatedJob, NewJob, StoreError};
 
@@ -72,15 +72,22 @@ impl Engine {
             },
         };
         self.check_callback(&submission.spec)?;
-        self.check_branch(&client, &submission.spec.branch).await?;
+        let mut spec = submission.spec;
+        check_base(&spec)?;
+        check_wait(&spec, submission.not_before)?;
+        self.check_branch(&client, &spec.branch).await?;
+        // Whoever counts its lost runs does not know its client.
+        let most = spec.options.max_attempts.or(client.options.max_attempts);
+        spec.options.max_attempts = most;
         let new = Fresh {
             create_client: is_new.then(|| client.clone()),
             client: &client,
-            spec: submission.spec,
+            spec,
             priority: submission.priority.unwrap_or(client.priority),
             secrets: submission.secrets,
             retry_of: None,
             continues: None,
+            not_before: submission.not_before,
         };
         let accepted = self.store_job(new, begun).await?;
         tracing::info!(job.id = %accepted.id, client.repo = %client.repo, "job queued");
@@ -137,6 +144,7 @@ impl Engine {
                 secrets: secrets.clone(),
                 retry_of: Some(id),
                 continues: continues.clone(),
+                not_before: None,
             };
             match self.store_job(new, begun.clone()).await {
                 Err(EngineError::BranchHeld { .. }) => {}
@@ -216,6 +224,10 @@ impl Engine {
         };
         let mut job = self.fresh_job(new.client.id, spec, new.retry_of, now);
         job.priority = new.priority;
+        // A time that has passed is none to wait for.
+        let not_before = new.not_before.filter(|at| *at > now);
+        let reason = None;
+        job.state = State::Queued { not_before, reason };
         if !job.spec.depends_on.is_empty() {
             job.state = State::Queued {
                 not_before: None,
@@ -242,7 +254,7 @@ impl Engine {
             move |created: &CreatedJob| Accepted {
                 id,
                 client_id: created.client_id,
-                position: created.position,
+                position: not_before.is_none().then_some(created.position),
                 branch,
                 created_at: now,
             }
@@ -307,6 +319,7 @@ pub(crate) struct Fresh<'a> {
     pub(crate) secrets: JobSecrets,
     pub(crate) retry_of: Option<JobId>,
     pub(crate) continues: Option<Continued>,
+    pub(crate) not_before: Option<Timestamp>,
 }
 
 /// Why a job on this branch was not stored.
@@ -322,6 +335,28 @@ fn not_stored(error: StoreError, branch: &BranchName) -> EngineError {
         },
         other => other.into(),
     }
+}
+
+/// The work of a job does not go to the branch it starts from.
+fn check_base(spec: &JobSpec) -> Result<(), EngineError> {
+    if spec.base.as_ref().and_then(Base::branch) == Some(&spec.branch) {
+        return Err(EngineError::Field {
+            field: "branchName",
+            problem: "is the branch it starts from".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// A job waits for a time or for other jobs.
+fn check_wait(spec: &JobSpec, not_before: Option<Timestamp>) -> Result<(), EngineError> {
+    if not_before.is_some() && !spec.depends_on.is_empty() {
+        return Err(EngineError::Field {
+            field: "notBefore",
+            problem: "cannot be combined with dependsOn".to_owned(),
+        });
+    }
+    Ok(())
 }
 
 /// A repeat is done with the same kinds of keys, or more.

@@ -63,6 +63,8 @@ pub struct Submission {
     pub priority: Option<Priority>,
     /// Keys of its own, kept in memory only.
     pub secrets: JobSecrets,
+    /// Not to be started earlier.
+    pub not_before: Option<Timestamp>,
 }
 
 /// A job taken in: from now on it is not lost.
@@ -72,8 +74,8 @@ pub struct Accepted {
     pub id: JobId,
     /// Its client.
     pub client_id: ClientId,
-    /// Its place among the jobs ready to run, from 1.
-    pub position: u64,
+    /// Its place among the jobs ready to run, from 1; `None` while it is not to be started.
+    pub position: Option<u64>,
     /// Its branch; a retry may have got another one than it asked for.
     pub branch: BranchName,
     /// When it was taken in.

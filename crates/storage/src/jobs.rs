@@ -192,7 +192,7 @@ fn insert(conn: &Connection, new: NewJob, tally: &mut Tally) -> Result<(i64, Job
     sql::run(conn, INSERT, params_from_iter(values))?;
     let seq = conn.last_insert_rowid();
     sql::run(conn, INSERT_PROMPT, params![seq, &*job.spec.prompt])?;
-    if let Some(options) = options::json(&job.spec.options)? {
+    if let Some(options) = options::of_job(&job.spec)? {
         sql::run(conn, INSERT_OPTIONS, params![seq, options])?;
     }
     dependencies::insert(conn, seq, &awaited)?;

@@ -1,10 +1,10 @@
-//! The options of a run that have no column of their own, as one JSON object.
+//! What jobs and clients say that has no column of its own, as one JSON object.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use agent_domain::{JsonText, RunOptions, ToolRule, Usd};
+use agent_domain::{Base, JobSpec, JsonText, RunOptions, ToolRule, Usd};
 use rusqlite::types::Value;
 use serde::{Deserialize, Serialize};
 
@@ -38,12 +38,40 @@ struct Form {
     #[serde(skip_serializing_if = "Option::is_none")]
     output_schema: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    delivery: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    draft: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_attempts: Option<u32>,
+    /// Of a job only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base: Option<String>,
+    /// Of a job only; JSON within JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     env: Option<BTreeMap<String, String>>,
 }
 
-/// What is stored of `options`; `None` where there is nothing to store.
-pub(crate) fn json(options: &RunOptions) -> Result<Option<String>, StoreError> {
-    let form = Form {
+/// What is stored of a job; `None` where there is nothing to store.
+pub(crate) fn of_job(spec: &JobSpec) -> Result<Option<String>, StoreError> {
+    json(&Form {
+        base: spec.base.as_ref().map(ToString::to_string),
+        metadata: spec.metadata.as_ref().map(ToString::to_string),
+        ..form(&spec.options)
+    })
+}
+
+/// What is stored of a client, as a value to be bound.
+pub(crate) fn cell<'a>(options: &RunOptions) -> Result<Cell<'a>, StoreError> {
+    let json = json(&form(options))?;
+    Ok(Cell::Owned(json.map_or(Value::Null, Value::Text)))
+}
+
+fn form(options: &RunOptions) -> Form {
+    Form {
         fallback_model: options.fallback_model.clone(),
         max_turns: options.max_turns,
         budget: options.budget.map(Usd::nanos),
@@ -53,31 +81,45 @@ pub(crate) fn json(options: &RunOptions) -> Result<Option<String>, StoreError> {
         agents: options.agents.as_ref().map(ToString::to_string),
         mcp_servers: options.mcp_servers.as_ref().map(ToString::to_string),
         output_schema: options.output_schema.as_ref().map(ToString::to_string),
+        delivery: options.delivery.map(|way| way.to_string()),
+        draft: options.draft,
+        labels: options.labels.clone(),
+        max_attempts: options.max_attempts,
+        base: None,
+        metadata: None,
         env: options.env.as_ref().map(|env| {
             let named = env.iter();
             named
                 .map(|(name, value)| (name.to_string(), value.clone()))
                 .collect()
         }),
-    };
-    if form == Form::default() {
+    }
+}
+
+fn json(form: &Form) -> Result<Option<String>, StoreError> {
+    if *form == Form::default() {
         return Ok(None);
     }
-    let json = serde_json::to_string(&form);
+    let json = serde_json::to_string(form);
     json.map(Some)
         .map_err(|error| StoreError::Internal(error.to_string()))
 }
 
-/// The same as a value to be bound.
-pub(crate) fn cell<'a>(options: &RunOptions) -> Result<Cell<'a>, StoreError> {
-    let json = json(options)?;
-    Ok(Cell::Owned(json.map_or(Value::Null, Value::Text)))
+/// What was stored.
+#[derive(Default)]
+pub(crate) struct Stored {
+    pub(crate) options: RunOptions,
+    pub(crate) base: Option<Base>,
+    pub(crate) metadata: Option<JsonText>,
 }
 
 /// Adds what is stored to those options that have columns of their own.
-pub(crate) fn with(columns: RunOptions, stored: Option<&str>) -> Result<RunOptions, String> {
+pub(crate) fn with(columns: RunOptions, stored: Option<&str>) -> Result<Stored, String> {
     let Some(stored) = stored else {
-        return Ok(columns);
+        return Ok(Stored {
+            options: columns,
+            ..Stored::default()
+        });
     };
     let form: Form = serde_json::from_str(stored).map_err(|error| error.to_string())?;
     let env = form.env.map(|env| {
@@ -86,7 +128,7 @@ pub(crate) fn with(columns: RunOptions, stored: Option<&str>) -> Result<RunOptio
             .map(|(name, value)| Ok((parsed(&name)?, value)))
             .collect::<Result<_, String>>()
     });
-    Ok(RunOptions {
+    let options = RunOptions {
         fallback_model: form.fallback_model,
         max_turns: form.max_turns,
         budget: form.budget.map(Usd::from_nanos),
@@ -97,7 +139,16 @@ pub(crate) fn with(columns: RunOptions, stored: Option<&str>) -> Result<RunOptio
         mcp_servers: form.mcp_servers.map(JsonText::new),
         output_schema: form.output_schema.map(JsonText::new),
         env: env.transpose()?,
+        delivery: form.delivery.map(|way| parsed(&way)).transpose()?,
+        draft: form.draft,
+        labels: form.labels,
+        max_attempts: form.max_attempts,
         ..columns
+    };
+    Ok(Stored {
+        options,
+        base: form.base.map(|base| parsed(&base)).transpose()?,
+        metadata: form.metadata.map(JsonText::new),
     })
 }
 

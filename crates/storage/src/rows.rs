@@ -19,6 +19,7 @@ pub(crate) use crate::cells::{Cell, int, micros, option, owned, text, whole, who
 use crate::cells::{duration, path};
 use crate::continued::continued;
 use crate::json_lists::{denied, denied_cell, lost_runs, lost_runs_cell};
+use crate::options::Stored;
 use crate::resume::{resume, resume_cell};
 use crate::{JobSummary, JobWithClient, StoreError};
 
@@ -171,7 +172,7 @@ pub(crate) fn client(columns: &mut Columns<'_, '_>) -> Result<Client, StoreError
         name: columns.take()?,
         repo: columns.repo()?,
         default_branch: columns.parsed()?,
-        options: options(columns)?,
+        options: options(columns)?.options,
         trusted: columns.take()?,
         priority: columns.priority()?,
         max_concurrent: columns.whole_option()?,
@@ -216,19 +217,7 @@ pub(crate) fn job(columns: &mut Columns<'_, '_>) -> Result<Job, StoreError> {
     Ok(Job {
         id: columns.parsed()?,
         client_id: columns.parsed()?,
-        spec: JobSpec {
-            prompt: columns.take::<Arc<str>>()?,
-            branch: columns.parsed()?,
-            title: columns.take()?,
-            os_feature_id: columns.take()?,
-            callback_url: columns.parsed_option()?,
-            options: options(columns)?,
-            secrets: SecretKinds {
-                agent: columns.take()?,
-                git: columns.take()?,
-            },
-            depends_on: depends_on(columns)?,
-        },
+        spec: spec(columns)?,
         retry_of: columns.parsed_option()?,
         priority: columns.priority()?,
         version: columns.whole()?,
@@ -246,7 +235,35 @@ pub(crate) fn job(columns: &mut Columns<'_, '_>) -> Result<Job, StoreError> {
     })
 }
 
-fn options(columns: &mut Columns<'_, '_>) -> Result<RunOptions, StoreError> {
+fn spec(columns: &mut Columns<'_, '_>) -> Result<JobSpec, StoreError> {
+    let prompt = columns.take::<Arc<str>>()?;
+    let branch = columns.parsed()?;
+    let title = columns.take()?;
+    let os_feature_id = columns.take()?;
+    let callback_url = columns.parsed_option()?;
+    let Stored {
+        options,
+        base,
+        metadata,
+    } = options(columns)?;
+    Ok(JobSpec {
+        prompt,
+        branch,
+        title,
+        os_feature_id,
+        callback_url,
+        base,
+        metadata,
+        options,
+        secrets: SecretKinds {
+            agent: columns.take()?,
+            git: columns.take()?,
+        },
+        depends_on: depends_on(columns)?,
+    })
+}
+
+fn options(columns: &mut Columns<'_, '_>) -> Result<Stored, StoreError> {
     let in_columns = RunOptions {
         model: columns.take()?,
         permission_mode: columns.parsed_option()?,

@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
-use agent_domain::{CommitId, Ending, Phase, PullRequest, Reason};
+use agent_domain::{CommitId, Delivery, Ending, Phase, PullRequest, Reason};
 use agent_forge::{ForgeError, PullRequestRequest};
 use agent_git::{Git, GitError};
 
 use crate::attempt::{Attempt, Halt};
+use crate::clean_up::Unsaved;
 use crate::patience::patiently;
 use crate::prepare::{credentials_lost, forge_failed, git_failed};
 use crate::room::Waited;
@@ -29,10 +30,21 @@ impl Attempt<'_> {
         }
     }
 
+    /// What becomes of the work.
+    pub(crate) fn delivery(&self) -> Delivery {
+        self.assignment.options.delivery.unwrap_or_default()
+    }
+
     async fn send(&mut self, head: &CommitId, files_changed: u64) -> Result<(), Halt> {
         self.ours().await;
+        if self.delivery() == Delivery::None {
+            return self.keep().await;
+        }
         self.push(head).await?;
         self.ours().await;
+        if self.delivery() == Delivery::Branch {
+            return Ok(());
+        }
         let known = self.assignment.continues.as_ref();
         let known = known.and_then(|continued| continued.pull_request.clone());
         if files_changed == 0 && known.is_some() {
@@ -51,9 +63,47 @@ impl Attempt<'_> {
             let opened = self.open_pull_request().await?;
             self.journal
                 .say(&format!("Pull request #{}: {}", opened.number, opened.url));
+            self.label(opened.number).await;
             self.facts.pull_request = Some(opened);
         }
         Ok(())
+    }
+
+    /// Keeps the work on this machine, as unfinished work is kept.
+    async fn keep(&mut self) -> Result<(), Halt> {
+        let mut waited = Waited::default();
+        loop {
+            match self.save_work().await {
+                Ok(()) => break,
+                Err(Unsaved::Stale) => return Err(Halt::Stale),
+                Err(Unsaved::Git(error)) if error.is_disk_full() => {
+                    self.wait_for_room(&mut waited).await?;
+                }
+                Err(Unsaved::Git(error)) => return Err(git_failed(&error)),
+            }
+        }
+        self.has_room(waited).await
+    }
+
+    /// Labels the pull request. The work is delivered by then, so what goes wrong is only said.
+    async fn label(&self, number: u64) {
+        let labels = self.assignment.options.labels.as_deref();
+        let labels = labels.unwrap_or_default();
+        if labels.is_empty() {
+            return;
+        }
+        let (forge, repo) = (self.forge(), &self.assignment.repo);
+        let label = || forge.label(repo, number, labels);
+        let labelled = patiently(
+            self.parts.ids.as_ref(),
+            label,
+            |_: &ForgeError, _| {},
+            self.cancellation(),
+        );
+        if let Err(error) = labelled.await {
+            self.journal
+                .say(&format!("The pull request could not be labelled: {error}"));
+        }
     }
 
     /// Commits what the agent left, and records what there is to deliver.
@@ -135,9 +185,14 @@ impl Attempt<'_> {
         let request = PullRequestRequest {
             repo: assignment.repo.clone(),
             head: assignment.branch.clone(),
-            base: assignment.default_branch.clone(),
+            base: assignment
+                .base
+                .branch()
+                .unwrap_or(&assignment.default_branch)
+                .clone(),
             title: title.unwrap_or_else(|| assignment.branch.to_string()),
             body: format!("Automated by Claude Code Agent\n\nFeature ID: {feature}"),
+            draft: assignment.options.draft.unwrap_or(false),
         };
         let forge = self.forge();
         let open = || forge.pull_request(&request);

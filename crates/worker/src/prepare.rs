@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use agent_domain::{
-    Assignment, CREDENTIALS_LOST, CommitId, Ending, Lease, Phase, Reason, unkillable,
+    Assignment, Base, CREDENTIALS_LOST, CommitId, Delivery, Ending, Lease, Phase, Reason,
+    unkillable,
 };
 use agent_forge::ForgeError;
 use agent_git::{GitError, Layout, Workspace};
@@ -211,14 +212,19 @@ impl Attempt<'_> {
     }
 
     async fn fetch(&self) -> Result<CommitId, Halt> {
-        self.forge()
-            .ready()
-            .await
-            .map_err(|error| forge_failed(&error))?;
         let assignment = self.assignment;
+        if self.delivery() == Delivery::PullRequest {
+            let ready = self.forge().ready().await;
+            ready.map_err(|error| forge_failed(&error))?;
+        }
         self.journal.say(&format!("Fetching {}", assignment.repo));
         let git = self.git()?;
-        let fetch = || git.fetch_base(&assignment.repo, &assignment.default_branch);
+        let fetch = || async {
+            match &assignment.base {
+                Base::Branch(branch) => git.fetch_base(&assignment.repo, branch).await,
+                Base::Commit(commit) => git.fetch_commit(&assignment.repo, commit).await,
+            }
+        };
         let tell = |error: &GitError, wait: std::time::Duration| {
             self.journal.say(&format!(
                 "Fetch failed, next try in {} s: {error}",

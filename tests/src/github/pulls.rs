@@ -30,6 +30,7 @@ pub(super) struct Pull {
     head_sha: String,
     base_sha: String,
     draft: bool,
+    pub(super) labels: Vec<String>,
     pub(super) open: bool,
 }
 
@@ -61,6 +62,7 @@ impl Hosted {
             ("GET", ["pulls"]) => self.list(request, url),
             ("POST", ["pulls"]) => self.create(request, url),
             ("GET", ["pulls", number]) => self.with(number, |pull| Ok(self.full(pull, url))),
+            ("POST", ["issues", number, "labels"]) => self.label(number, request),
             ("GET", ["pulls", number, "files"]) => match self.by_number(number) {
                 Some(pull) => match self.changed(pull) {
                     Ok(files) => page(files, request, url),
@@ -69,6 +71,26 @@ impl Hosted {
                 None => problem::not_found(),
             },
             _ => problem::not_found(),
+        }
+    }
+
+    fn label(&mut self, number: &str, request: &Request) -> Response {
+        let body = request.json().unwrap_or_default();
+        let labels = body["labels"].as_array().into_iter().flatten();
+        let labels: Vec<String> = labels
+            .filter_map(|name| Some(name.as_str()?.to_owned()))
+            .collect();
+        match number.parse().ok().and_then(|number| self.pull_mut(number)) {
+            Some(pull) => {
+                pull.labels.extend(labels);
+                let shown: Vec<Value> = pull
+                    .labels
+                    .iter()
+                    .map(|name| json!({"name": name}))
+                    .collect();
+                Response::json(200, &json!(shown))
+            }
+            None => problem::not_found(),
         }
     }
 
@@ -156,6 +178,7 @@ impl Hosted {
             head_sha,
             base_sha,
             draft: body["draft"].as_bool().unwrap_or(false),
+            labels: Vec::new(),
             open: true,
         })
     }
@@ -182,7 +205,7 @@ impl Hosted {
             "state": if pull.open { "open" } else { "closed" },
             "url": format!("{url}/repos/{org}/{name}/pulls/{number}"),
             "html_url": html, "diff_url": format!("{html}.diff"),
-            "title": pull.title, "body": pull.body, "draft": pull.draft,
+            "title": pull.title, "body": pull.body, "draft": pull.draft, "labels": pull.labels,
             "user": {"login": "agent"}, "created_at": CREATED, "updated_at": CREATED,
             "closed_at": null, "merged_at": null,
             "head": side(&pull.head, &self.repo.rev(&pull.head).unwrap_or_else(|| pull.head_sha.clone())),

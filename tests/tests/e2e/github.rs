@@ -1,5 +1,7 @@
 //! Jobs on GitHub: git over http with a token, pull requests through the API.
 
+use std::time::Duration;
+
 use agent_tests::fault::Fault;
 use agent_tests::git_http::GitHttp;
 use agent_tests::github::GitHub;
@@ -46,6 +48,37 @@ impl Scene {
     fn pulls(&self) -> Vec<Value> {
         self.github.pulls("acme", "site")
     }
+}
+
+#[test]
+fn a_pull_request_goes_to_the_base_as_a_draft_with_labels() {
+    let scene = scene();
+    scene.repo.branch("release", "main", &[("r", "r")]).unwrap();
+    let mut body = scripted("fix", "write a.txt a");
+    body["base"] = json!("release");
+    body["draft"] = json!(true);
+    body["labels"] = json!(["bot", "needs review"]);
+    let done = scene.run(&body);
+    assert_eq!(done["status"], "completed", "{done:#}");
+    let pull = &scene.pulls()[0];
+    assert_eq!(
+        (&pull["draft"], &pull["base"]["ref"]),
+        (&json!(true), &json!("release"))
+    );
+    assert_eq!(pull["labels"], json!(["bot", "needs review"]));
+
+    // The first request is for the pull request, the second for its labels.
+    scene.github.faults().next(1, &Fault::Slow(Duration::ZERO));
+    scene.github.faults().next(1, &Fault::status(422));
+    body["branchName"] = json!("unlabelled");
+    let done = scene.run(&body);
+    assert_eq!(
+        (&done["status"], &done["prNumber"]),
+        (&json!("completed"), &json!(2))
+    );
+    assert_eq!(scene.pulls()[1]["labels"], json!([]));
+    let log = scene.server.log(done["id"].as_str().unwrap()).unwrap();
+    assert!(log.contains("could not be labelled"), "{log}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_tests::callback::Receiver;
+use agent_tests::repo::git;
 use agent_tests::server::{Builder, Server};
 use serde_json::{Value, json};
 
@@ -238,4 +239,75 @@ fn an_answer_of_the_form_that_was_asked_for_is_returned_as_json() {
         is_good
     });
     assert_eq!(outputs.filter(|is_good| *is_good).count(), 1);
+}
+
+#[test]
+fn work_may_stay_on_the_machine_or_end_with_the_pushed_branch() {
+    let builder = Builder::new().unwrap();
+    let repo = builder.repo("acme", "site").unwrap();
+    let server = builder.start().unwrap();
+    let run = |branch: &str, delivery: &str| {
+        let mut body = scripted(branch, "write a.txt a");
+        body["delivery"] = json!(delivery);
+        server.wait(&server.submit(&body).unwrap()).unwrap()
+    };
+    let pushed = run("pushed", "branch");
+    let told = (&pushed["status"], &pushed["savedRef"]);
+    assert_eq!(told, (&json!("completed"), &Value::Null));
+    assert_eq!(pushed["headCommit"].as_str(), repo.rev("pushed").as_deref());
+
+    let kept = run("kept", "none");
+    let name = format!("refs/agent/{}", kept["id"].as_str().unwrap());
+    let told = (&kept["status"], &kept["savedRef"], &kept["filesChanged"]);
+    assert_eq!(told, (&json!("completed"), &json!(name), &json!(1)));
+    assert_eq!(repo.rev("kept"), None);
+    let mirror = server.mirror(&repo);
+    assert_eq!(
+        git(&mirror, &["show", &format!("{name}:a.txt")]).unwrap(),
+        "a"
+    );
+}
+
+#[test]
+fn a_job_starts_from_the_branch_or_the_commit_it_names() {
+    let builder = Builder::new().unwrap();
+    let repo = builder.repo("acme", "site").unwrap();
+    let first = repo.rev("main").unwrap();
+    let release = repo.branch("release", "main", &[("r.txt", "r")]).unwrap();
+    repo.commit("main", &[("m.txt", "m")], "Go on").unwrap();
+    let server = builder.start().unwrap();
+    let run = |branch: &str, base: &str| {
+        let mut body = scripted(branch, "write a.txt a");
+        body["base"] = json!(base);
+        server.wait(&server.submit(&body).unwrap()).unwrap()
+    };
+    for (branch, base, commit) in [("a", "release", &release), ("b", &*first, &first)] {
+        let done = run(branch, base);
+        let told = (&done["status"], &done["baseCommit"], &done["base"]);
+        assert_eq!(told, (&json!("completed"), &json!(commit), &json!(base)));
+        assert_eq!(repo.rev(&format!("{branch}^")).as_ref(), Some(commit));
+    }
+    // Of the second only this machine knows.
+    let mut body = scripted("unpushed", "write a.txt a");
+    body["delivery"] = json!("none");
+    let unpushed = server.wait(&server.submit(&body).unwrap()).unwrap();
+    let unpushed = unpushed["headCommit"].as_str().unwrap();
+    for missing in ["nowhere", unpushed, &"0".repeat(40)] {
+        let failed = run("c", missing);
+        let told = (&failed["reason"], &failed["sessionId"]);
+        assert_eq!(told, (&json!("git"), &Value::Null), "{missing}");
+    }
+}
+
+#[test]
+fn metadata_comes_back_with_the_job_and_its_callback() {
+    let receiver = Receiver::start().unwrap();
+    let server = start();
+    let mut body = scripted("b", "write a.txt a");
+    body["metadata"] = json!({"ticket": {"id": 7}, "tags": ["x"]});
+    body["osCallbackUrl"] = json!(receiver.url());
+    let done = server.wait(&server.submit(&body).unwrap()).unwrap();
+    assert_eq!(done["metadata"], body["metadata"]);
+    let told = receiver.wait_for(1, Duration::from_secs(60)).unwrap();
+    assert_eq!(told[0].json().unwrap()["metadata"], body["metadata"]);
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use agent_client::wire::{self, Dollars, JsonObject, Patch, UpdateClient};
 use agent_domain::{
-    Edit, JsonText, PermissionMode, RunOptions, RunOptionsChange, ToolRule, Usd, VariableName,
-    limits,
+    Delivery, Edit, JsonText, PermissionMode, RunOptions, RunOptionsChange, ToolRule, Usd,
+    VariableName, limits,
 };
 use serde_json::Value;
 
@@ -48,6 +48,10 @@ options! {
     agents = agents: |agents| named("agents", &agents, subagent),
     mcp_servers = mcp_servers: |servers| named("mcpServers", &servers, mcp_server),
     output_schema = output_schema: output_schema,
+    delivery = delivery: |way| field::<Delivery>("delivery", &way),
+    draft = draft: Ok::<bool, Problem>,
+    labels = labels: labels,
+    max_attempts = max_attempts: max_attempts,
     env = env: env,
 }
 
@@ -127,6 +131,24 @@ pub(super) fn dollars(name: &str, amount: &Dollars) -> Result<Usd, Problem> {
 pub(super) fn cap(name: &str, value: Patch<Dollars>) -> Result<Edit<Usd>, Problem> {
     let mut value = value;
     edit(&mut value, |amount| dollars(name, &amount))
+}
+
+fn labels(labels: Vec<String>) -> Result<Vec<String>, Problem> {
+    if labels.len() > limits::LABELS {
+        let what = format!("must be at most {} labels", limits::LABELS);
+        return Err(Problem::field("labels", what));
+    }
+    let label = |(at, label)| text(&format!("labels[{at}]"), label, limits::LABEL_CHARS);
+    labels.into_iter().enumerate().map(label).collect()
+}
+
+fn max_attempts(attempts: u32) -> Result<u32, Problem> {
+    if (1..=limits::ATTEMPTS_MAX).contains(&attempts) {
+        Ok(attempts)
+    } else {
+        let what = format!("must be from 1 to {}", limits::ATTEMPTS_MAX);
+        Err(Problem::field("maxAttempts", what))
+    }
 }
 
 fn tool_rules(name: &str, rules: &[String]) -> Result<Vec<ToolRule>, Problem> {

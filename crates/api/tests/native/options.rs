@@ -17,6 +17,8 @@ fn every() -> Value {
         "agents": {"critic": {"description": "Reads", "prompt": "Read.", "model": "haiku"}},
         "mcpServers": {"tracker": {"type": "http", "url": "https://t.example", "headers": {"a": "b"}}},
         "outputSchema": {"type": "object", "properties": {"a": {"type": "integer"}}},
+        "delivery": "branch", "draft": true, "labels": ["bot", "needs review"],
+        "maxAttempts": 5,
         "env": {"CI": "1", "EMPTY": ""},
     })
 }
@@ -148,6 +150,13 @@ async fn an_option_that_is_wrong_is_named_and_nothing_changes() {
         (json!({"mcpServers": "file.json"}), "mcpServers"),
         (json!({"outputSchema": {"type": 7}}), "outputSchema"),
         (json!({"outputSchema": true}), "outputSchema"),
+        (json!({"delivery": "pr"}), "delivery"),
+        (json!({"draft": "yes"}), "draft"),
+        (json!({"labels": ["bot", ""]}), "labels[1]"),
+        (json!({"labels": ["x".repeat(51)]}), "labels[0]"),
+        (json!({"labels": vec!["x"; 21]}), "labels"),
+        (json!({"maxAttempts": 0}), "maxAttempts"),
+        (json!({"maxAttempts": 11}), "maxAttempts"),
         (json!({"env": {"GIT_DIR": "x"}}), "env.GIT_DIR"),
         (json!({"env": {"CI": 1}}), "env.CI"),
     ] {
@@ -171,5 +180,72 @@ async fn an_option_that_is_wrong_is_named_and_nothing_changes() {
         }
     }
     assert_eq!((stage.get("/jobs").await, stage.get(&path).await), before);
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_a_job_says_is_checked_shown_and_told_to_a_worker() {
+    let stage = Stage::new().await;
+    let client = stage.client().await;
+    let fixed = json!({"clientId": client, "prompt": "p", "branchName": "a"});
+    let before = stage.get("/jobs").await;
+    for (own, field) in [
+        (json!({"base": "a..b"}), "base"),
+        (json!({"base": "a"}), "branchName"),
+        (json!({"notBefore": "tomorrow"}), "notBefore"),
+        (json!({"notBefore": "2026-01-31T08:00:00"}), "notBefore"),
+        (json!({"metadata": []}), "metadata"),
+        (
+            json!({"metadata": {"a": "x".repeat(16 * 1024)}}),
+            "metadata",
+        ),
+    ] {
+        let refused = stage
+            .send("POST", "/jobs", &with(fixed.clone(), &own))
+            .await;
+        let told = (refused.status, refused.json()["field"].clone());
+        assert_eq!(told, (400, json!(field)), "{own}");
+    }
+    assert_eq!(stage.get("/jobs").await, before);
+
+    let own = json!({"base": "release/1", "metadata": {"ticket": {"id": 7}}});
+    let id = id_of(&stage.send("POST", "/jobs", &with(fixed, &own)).await);
+    let shown = stage.get(&format!("/jobs/{id}")).await;
+    for member in ["base", "metadata"] {
+        assert_eq!(shown[member], own[member]);
+    }
+    let assignment = stage.claim().await;
+    assert_eq!(assignment.base, "release/1".parse().unwrap());
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_for_later_is_parked_until_then() {
+    let stage = Stage::new().await;
+    let client = stage.client().await;
+    // Five seconds from the stage's now, told by another clock.
+    let job = json!({
+        "clientId": client, "prompt": "p", "branchName": "a",
+        "notBefore": "2025-01-07T14:00:05.123+02:00",
+    });
+    let made = stage.send("POST", "/jobs", &job.to_string()).await;
+    assert_eq!(made.json()["position"], Value::Null);
+    let path = format!("/jobs/{}", id_of(&made));
+    let shown = stage.get(&path).await;
+    assert_eq!(shown["notBefore"], "2025-01-07T12:00:05.123Z");
+    assert_eq!(
+        (&shown["status"], &shown["reason"]),
+        (&json!("queued"), &Value::Null)
+    );
+    assert_eq!(stage.get("/health").await["queue"]["parked"], 1);
+    let past = json!({
+        "clientId": client, "prompt": "p", "branchName": "b",
+        "notBefore": "2025-01-07T11:00:00Z",
+    });
+    let past = stage.send("POST", "/jobs", &past.to_string()).await;
+    assert_eq!(past.json()["position"], 1);
+    assert_eq!(stage.claim().await.branch.as_str(), "b");
+    stage.clock.forward(5);
+    assert_eq!(stage.claim().await.branch.as_str(), "a");
     stage.close().await;
 }

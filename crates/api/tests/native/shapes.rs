@@ -340,6 +340,9 @@ fn queued(id: &str, client: &str) -> Value {
         "createdAt": NOW, "updatedAt": NOW, "logs": [], "options": options, "permissionDenials": [], "output": null,
     });
     job["continues"] = Value::Null;
+    for member in ["base", "metadata"] {
+        job[member] = Value::Null;
+    }
     job
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobSecrets, RunOptions};
+use super::{JobSecrets, JsonObject, RunOptions};
 
 with_options! {
     /// Body of `POST /jobs`: `clientId`, or `githubOrg` and `githubRepo`.
@@ -37,6 +37,15 @@ with_options! {
         /// How urgent it is, from -100 to 100; its client's unless given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub priority: Option<i64>,
+        /// Branch or commit it starts from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub base: Option<String>,
+        /// Time before which it is not started, in RFC 3339.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub not_before: Option<String>,
+        /// The caller's own object.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub metadata: Option<JsonObject>,
         /// Keys of its own.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub secrets: Option<JobSecrets>,
@@ -100,8 +109,8 @@ pub struct JobCreated {
     pub client_id: String,
     /// Always `queued`.
     pub status: String,
-    /// Place in the queue, from 1.
-    pub position: u64,
+    /// Place in the queue, from 1; null while it is not to be started.
+    pub position: Option<u64>,
     /// The branch the work goes to.
     pub branch_name: String,
     /// When it was taken in.
@@ -273,6 +282,12 @@ pub struct JobDetails {
     pub session_id: Option<String>,
     /// The model used, or else the one asked for.
     pub model: Option<String>,
+    /// Branch or commit it starts from, where it says so.
+    #[serde(default)]
+    pub base: Option<String>,
+    /// The caller's own object.
+    #[serde(default)]
+    pub metadata: Option<JsonObject>,
     /// What it says itself of how the agent is run.
     #[serde(default)]
     pub options: RunOptions,

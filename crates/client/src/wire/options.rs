@@ -41,6 +41,14 @@ macro_rules! each_option {
             mcp_servers: $crate::wire::JsonObject,
             /// JSON Schema of the answer that is wanted.
             output_schema: $crate::wire::JsonObject,
+            /// `pull_request`, `branch` or `none`.
+            delivery: String,
+            /// Whether the pull request is a draft.
+            draft: bool,
+            /// Labels of the pull request.
+            labels: Vec<String>,
+            /// How many runs of a job may be lost in a row.
+            max_attempts: u32,
             /// Variables for the agent's environment.
             env: std::collections::BTreeMap<String, String>,
         }

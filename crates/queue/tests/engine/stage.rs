@@ -233,6 +233,8 @@ fn submission(branch: &str, url: Option<&str>) -> Submission {
         title: None,
         os_feature_id: None,
         callback_url: url.map(|url| url.parse().unwrap()),
+        base: None,
+        metadata: None,
         options: RunOptions::default(),
         secrets: SecretKinds::default(),
         depends_on: Vec::new(),
@@ -242,6 +244,7 @@ fn submission(branch: &str, url: Option<&str>) -> Submission {
     Submission {
         target,
         spec,
+        not_before: None,
         priority: None,
         secrets,
     }

@@ -38,6 +38,8 @@ fn full(client: &Client) -> Job {
     full.spec.os_feature_id = Some("feature".into());
     full.spec.callback_url = Some("http://callback.example/x".parse().unwrap());
     full.spec.options = options();
+    full.spec.base = Some("develop".parse().unwrap());
+    full.spec.metadata = Some(JsonText::new(r#"{"b":1,"a":[]}"#));
     full.retry_of = Some(job(6, client).id);
     full.version = 0;
     full.attempt = 3;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agent_domain::{Event, Job, JsonText, PermissionMode, RunOptions, Timestamp, Usd};
+use agent_domain::{Delivery, Event, Job, JsonText, PermissionMode, RunOptions, Timestamp, Usd};
 use agent_storage::{CreatedJob, NewJob, Store, StoreConfig};
 use tempfile::TempDir;
 
@@ -54,6 +54,10 @@ pub(crate) fn options() -> RunOptions {
         agents: Some(JsonText::new(r#"{"b":{"prompt":"\"p\""},"a":{}}"#)),
         mcp_servers: Some(JsonText::new("{}")),
         output_schema: Some(JsonText::new("true")),
+        delivery: Some(Delivery::None),
+        draft: Some(false),
+        labels: Some(vec!["bot, made".into()]),
+        max_attempts: Some(7),
         env: Some([("CI".parse().unwrap(), "=\n\"".into())].into()),
     }
 }

@@ -42,6 +42,8 @@ pub(crate) fn job(number: u64, client: &Client) -> Job {
             title: None,
             os_feature_id: None,
             callback_url: None,
+            base: None,
+            metadata: None,
             options: RunOptions::default(),
             secrets: SecretKinds::default(),
             depends_on: Vec::new(),

@@ -148,6 +148,7 @@ impl Place {
             },
             repo: RepoSlug::new("acme", "site").unwrap(),
             default_branch: "main".parse().unwrap(),
+            base: "main".parse().unwrap(),
             branch: format!("job-{number}").parse().unwrap(),
             prompt: format!("do {number}").into(),
             title: None,
