@@ -58,8 +58,27 @@ pub(crate) enum Command {
         #[arg(long)]
         limit: Option<u32>,
     },
+    /// Show what was spent
+    Usage(UsageArgs),
     /// Show how the server is
     Health,
+}
+
+/// Which spending to show.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct UsageArgs {
+    /// First day in UTC, YYYY-MM-DD [default: the last 30 days]
+    #[arg(long)]
+    pub(crate) from: Option<String>,
+    /// Last day [default: today]
+    #[arg(long)]
+    pub(crate) to: Option<String>,
+    /// Add up by these
+    #[arg(long, value_delimiter = ',', default_value = "day", value_parser = ["day", "client", "model", "credential"])]
+    pub(crate) by: Vec<String>,
+    /// Only this client's: id, or org/repo
+    #[arg(long)]
+    pub(crate) client: Option<String>,
 }
 
 /// What a client's jobs may spend.

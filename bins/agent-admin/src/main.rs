@@ -12,6 +12,7 @@ mod options;
 mod screen;
 mod submit;
 mod system;
+mod usage;
 mod wait;
 
 use std::process::ExitCode;
@@ -49,6 +50,7 @@ fn run(args: Args, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Jobs(command) => jobs::run(&client, screen, command),
         Command::Callbacks(command) => callbacks::run(&client, screen, command),
         Command::Queue { limit } => system::queue(&client, screen, limit),
+        Command::Usage(asked) => usage::run(&client, screen, asked),
         Command::Health => system::health(&client, screen),
     }
 }

@@ -289,6 +289,11 @@ impl Client {
         self.get("/queue", &query)
     }
 
+    /// `GET /usage` with these parameters.
+    pub fn usage(&self, query: &[(&str, String)]) -> Result<wire::UsageReport, ClientError> {
+        self.get("/usage", query)
+    }
+
     /// `POST /sync`.
     pub fn sync(&self) -> Result<wire::SyncResult, ClientError> {
         self.send(Method::POST, "/sync", &[], NO_BODY, self.long_timeout)
