@@ -15,7 +15,7 @@ use crate::attempt::{Attempt, Halt};
 use crate::prepare::forge_failed;
 
 /// What the agent is told; the session knows the rest.
-const GO_ON: &str = "Your last turn was broken off because the model could not be reached for a while: a usage limit or an outage. \
+const GO_ON: &str = "Your last turn was broken off because the model was not to be had for a while: a usage limit, a spending cap or an outage. \
      Nothing in the workspace has changed since. Go on with the task where you left off.";
 
 /// How long a job waits that has spent its part of what a cap leaves, before it is given another.
