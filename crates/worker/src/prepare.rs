@@ -211,12 +211,18 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    async fn fetch(&self) -> Result<CommitId, Halt> {
-        let assignment = self.assignment;
+    /// Asks whether what comes of the job can be delivered, before it costs anything.
+    pub(crate) async fn has_a_way_out(&self) -> Result<(), Halt> {
         if self.delivery() == Delivery::PullRequest {
             let ready = self.forge().ready().await;
             ready.map_err(|error| forge_failed(&error))?;
         }
+        Ok(())
+    }
+
+    async fn fetch(&self) -> Result<CommitId, Halt> {
+        let assignment = self.assignment;
+        self.has_a_way_out().await?;
         self.journal.say(&format!("Fetching {}", assignment.repo));
         let git = self.git()?;
         let fetch = || async {

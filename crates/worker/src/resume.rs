@@ -12,7 +12,6 @@ use agent_git::{Layout, Reach, Workspace};
 use agent_runner::{Ground, RunRequest};
 
 use crate::attempt::{Attempt, Halt};
-use crate::prepare::forge_failed;
 
 /// What the agent is told; the session knows the rest.
 const GO_ON: &str = "Your last turn was broken off because the model was not to be had for a while: a usage limit, a spending cap or an outage. \
@@ -70,8 +69,7 @@ impl Attempt<'_> {
         workspace: &Workspace,
         session_id: String,
     ) -> Result<RunRequest, Halt> {
-        let ready = self.forge().ready().await;
-        ready.map_err(|error| forge_failed(&error))?;
+        self.has_a_way_out().await?;
         let project = self.project(workspace.base()).await?;
         let reach = workspace.reach(self.layout());
         self.facts.worktree_path = Some(workspace.path().to_owned());
