@@ -70,7 +70,7 @@ pub(crate) struct Run {
     pub(crate) env: Vec<(String, String)>,
 }
 
-/// One of [`Run`] or [`Share`](crate::args::Share), by the name of its option.
+/// One of [`Run`] or [`Share`], by the name of its option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RunOption {
     Model,

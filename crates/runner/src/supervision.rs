@@ -39,6 +39,10 @@ const AFTER_KILL: Duration = Duration::from_millis(500);
 /// How long an agent is still waited for that no signal has ended.
 const AFTER_FAILED_KILL: Duration = Duration::from_secs(5);
 
+/// How long an agent may take to end that has said by its result that it is over its budget; one that is
+/// on its way out and is stopped would say, and count, the same once more.
+const OVER_BUDGET: Duration = Duration::from_secs(3);
+
 /// How far the ending of the agent has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -64,6 +68,7 @@ pub(crate) struct Supervision {
     exit_code: Option<i32>,
     over: bool,
     wall_at: Option<Instant>,
+    over_budget_at: Option<Instant>,
     heard_at: Instant,
     step_at: Option<Instant>,
     leave_at: Option<Instant>,
@@ -114,6 +119,7 @@ impl Supervision {
             exit_code: None,
             over: false,
             wall_at: spec.timeout.and_then(|limit| now.checked_add(limit)),
+            over_budget_at: None,
             heard_at: now,
             step_at: None,
             leave_at: None,
@@ -173,13 +179,14 @@ impl Supervision {
     /// The CLI keeps to its budget by itself, after each call of the model; this is for one that does
     /// not. Only what its results say counts.
     fn keep_within_budget(&mut self) {
-        let runs = self.exit_code.is_none() && !self.over && self.step == Step::Running;
-        if let (true, Some(budget), Some(cost)) = (runs, self.budget, self.output.cost())
-            && cost > budget
-        {
-            let text = format!("has cost {cost}, more than {budget}: stopping the agent");
-            self.begin(Stop::Budget, &text);
+        if self.over_budget_at.is_none() && self.is_over_budget().is_some() {
+            self.over_budget_at = Instant::now().checked_add(OVER_BUDGET);
         }
+    }
+
+    fn is_over_budget(&self) -> Option<(Usd, Usd)> {
+        let (cost, budget) = (self.output.cost()?, self.budget?);
+        (cost > budget).then_some((cost, budget))
     }
 
     async fn obey(&mut self, command: Command) {
@@ -212,6 +219,7 @@ impl Supervision {
             Some(self.look_at),
             self.output.due(),
             self.wall_at.filter(|_| runs),
+            self.over_budget_at.filter(|_| runs),
             self.idle_at().filter(|_| runs && !blocked),
             self.step_at.filter(|_| lives),
             self.leave_at.filter(|_| !blocked),
@@ -237,7 +245,12 @@ impl Supervision {
             self.look().await;
         }
         if self.exit_code.is_none() && self.step == Step::Running {
-            if passed(self.wall_at) {
+            if let (true, Some((cost, budget))) =
+                (passed(self.over_budget_at), self.is_over_budget())
+            {
+                let text = format!("has cost {cost}, more than {budget}: stopping the agent");
+                self.begin(Stop::Budget, &text);
+            } else if passed(self.wall_at) {
                 let limit = seconds(self.timeout);
                 self.begin(
                     Stop::TimedOut,
