@@ -226,14 +226,10 @@ impl Engine {
         job.priority = new.priority;
         // A time that has passed is none to wait for.
         let not_before = new.not_before.filter(|at| *at > now);
-        let reason = None;
+        let awaits = !job.spec.depends_on.is_empty();
+        let reason = awaits.then_some(Reason::WaitingForJobs);
         job.state = State::Queued { not_before, reason };
-        if !job.spec.depends_on.is_empty() {
-            job.state = State::Queued {
-                not_before: None,
-                reason: Some(Reason::WaitingForJobs),
-            };
-        }
+        let is_ready = not_before.is_none() && !awaits;
         job.continues = new.continues;
         let id = job.id;
         self.hand_session_on(&job)?;
@@ -254,7 +250,7 @@ impl Engine {
             move |created: &CreatedJob| Accepted {
                 id,
                 client_id: created.client_id,
-                position: not_before.is_none().then_some(created.position),
+                position: is_ready.then_some(created.position),
                 branch,
                 created_at: now,
             }

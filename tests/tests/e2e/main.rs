@@ -9,6 +9,7 @@ mod callbacks;
 mod cancel;
 mod disk;
 mod embedding;
+mod fairness;
 mod gh;
 mod github;
 mod housekeeping;

@@ -11,3 +11,4 @@ mod ledger;
 mod receiver;
 mod settling;
 mod stage;
+mod waiting;
