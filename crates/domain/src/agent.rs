@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::Timestamp;
+use crate::{CredentialName, Timestamp};
 
 /// A permission mode of the Claude Code CLI (`--permission-mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,6 +78,8 @@ pub struct AgentHealth {
     /// Whether credentials are present (`claude auth status`), and no run has since failed for
     /// want of valid ones.
     pub authenticated: bool,
+    /// Of each credential that was asked about, whether it is there; `None`: nobody could tell.
+    pub logins: Vec<(CredentialName, Option<bool>)>,
     /// When this was found out; `None`: not yet.
     pub checked_at: Option<Timestamp>,
 }

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AgentHealth, Base, BranchName, Class, Continued, Ending, Facts, JobId, JobSecrets, Phase,
-    RepoSlug, Resume, RunOptions, SecretKinds,
+    AgentHealth, Base, BranchName, Class, Continued, CredentialName, CredentialNews, Ending, Facts,
+    JobId, JobSecrets, Phase, RepoSlug, Resume, RunOptions, SecretKinds,
 };
 
 /// A future that can be stored and sent between threads.
@@ -145,6 +145,8 @@ pub struct Assignment {
     pub options: RunOptions,
     /// See [`crate::Client::trusted`].
     pub trusted: bool,
+    /// What the agent is run on, where the job brought no key of its own.
+    pub credential: Option<CredentialName>,
     /// Which keys of its own the job brought.
     pub brought: SecretKinds,
     /// Those of them that are still in memory; used in place of the worker's.
@@ -184,6 +186,19 @@ pub struct Report {
     pub ending: Ending,
     /// Everything found out since the last progress.
     pub facts: Facts,
+    /// What the run has told about the credential it was run on.
+    pub news: CredentialNews,
+}
+
+impl Report {
+    /// A report that tells nothing of a credential.
+    pub fn new(ending: Ending, facts: Facts) -> Self {
+        Self {
+            ending,
+            facts,
+            news: CredentialNews::default(),
+        }
+    }
 }
 
 /// Why a coordinator refused.

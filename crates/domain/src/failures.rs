@@ -15,8 +15,8 @@ pub enum Policy {
     Retry(Backoff),
     /// The job waits until the limit resets and then goes on in its session.
     Park,
-    /// The job has failed, and so would every other that runs with the same credentials before
-    /// somebody has seen to them.
+    /// Every job that runs on the same credential waits until somebody has seen to it; one that runs
+    /// on a key of its own has failed.
     StopCredential,
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::{
     Base, BranchName, CallbackUrl, ClientId, Continued, Facts, Fence, JobId, JsonText, LostRun,
-    Priority, Reason, Resume, RunOptions, SecretKinds, Timestamp, WorkerId,
+    PaidBy, Priority, Reason, Resume, RunOptions, SecretKinds, Timestamp, WorkerId,
 };
 
 /// What a caller asked for; never changes once acknowledged.
@@ -62,6 +62,8 @@ pub struct Job {
     pub resume: Option<Resume>,
     /// The ended job in whose session it goes on.
     pub continues: Option<Continued>,
+    /// What its last attempt ran on; `None`: a key of its own, or nothing yet.
+    pub paid_by: Option<PaidBy>,
     /// Where it stands.
     pub state: State,
     /// What is known about its execution.
@@ -153,6 +155,21 @@ impl State {
             Self::Completed { .. } => Status::Completed,
             Self::Failed { .. } => Status::Failed,
             Self::Cancelled { .. } => Status::Cancelled,
+        }
+    }
+
+    /// Whether it is queued and waits for something that comes at no set time.
+    pub const fn waits_for_others(&self) -> bool {
+        match self {
+            Self::Queued {
+                reason: Some(Reason::WaitingForJobs),
+                ..
+            } => true,
+            Self::Queued {
+                not_before: None,
+                reason: Some(reason),
+            } => reason.is_of_login(),
+            _ => false,
         }
     }
 

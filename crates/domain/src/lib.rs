@@ -16,6 +16,7 @@ mod client;
 mod commit;
 mod continued;
 mod coordinator;
+mod credential;
 mod delivery;
 mod denied;
 mod dependencies;
@@ -63,6 +64,10 @@ pub use continued::{BranchMoved, Continued};
 pub use coordinator::{
     Assignment, BoxFuture, Coordinator, CoordinatorError, Directive, Fence, Finding, Found,
     Holding, Lease, LeaseTerms, Report, WorkerId,
+};
+pub use credential::{
+    Choice, Credential, CredentialKind, CredentialName, CredentialNameError, CredentialNews,
+    CredentialState, Lack, LimitWindow, Limited, PaidBy, RepoPattern, Stopped, choose,
 };
 pub use delivery::{Base, BaseError, Delivery, DeliveryError};
 pub use denied::{DENIED_CALLS_MAX, DeniedCall};

@@ -3,7 +3,7 @@
 //! Neither the exit code nor the result event is believed alone: the CLI reports failures of the
 //! model's API with subtype `success`, and an interrupted run exits with 0.
 
-use crate::{DeniedCall, Policy, Reason, RunUsage, Timestamp, failures};
+use crate::{DeniedCall, LimitWindow, Policy, Reason, RunUsage, Timestamp, failures};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub enum Ending {
     Cancelled,
     /// It goes back to the queue, at no cost in attempts.
     Parked {
-        /// Not to be started earlier.
-        until: Timestamp,
+        /// Not to be started earlier; `None`: before somebody has seen to what it waits for.
+        until: Option<Timestamp>,
         /// Why.
         reason: Reason,
     },
@@ -95,6 +95,10 @@ pub struct RunSummary {
     pub assistant_error: Option<String>,
     /// When a rejected limit resets, in seconds since 1970.
     pub limit_resets_at: Option<i64>,
+    /// What the rejected limit is called, `five_hour`.
+    pub limit_kind: Option<String>,
+    /// The windows of the subscription's limit, as last told; each once.
+    pub windows: Vec<LimitWindow>,
     /// Tool calls that were denied, the first [`crate::DENIED_CALLS_MAX`] of them.
     pub denied: Vec<DeniedCall>,
     /// The last result event.

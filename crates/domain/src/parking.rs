@@ -1,22 +1,18 @@
 //! Jobs that wait for a time: what is remembered of them meanwhile.
 
 use crate::transition::{Effect, Refused, Transition, ended, step};
-use crate::{Facts, Job, Reason, Resume, State, Timestamp, iso_millis};
+use crate::{Facts, Job, Lack, Reason, Resume, State, Timestamp, iso_millis};
 
 /// The attempt ends, and the job waits.
 pub(crate) fn parked(
     job: &Job,
-    until: Timestamp,
+    until: Option<Timestamp>,
     reason: Reason,
     facts: &Facts,
     now: Timestamp,
 ) -> Transition {
-    let state = State::Queued {
-        not_before: Some(until),
-        reason: Some(reason),
-    };
     let effects = vec![Effect::Ready, Effect::DirectiveChanged];
-    let mut next = step(job, state, now, "parked", effects);
+    let mut next = waiting(job, until, reason, now, effects);
     // What found no room was not begun: it says nothing about why runs are lost, and goes on where it
     // was to go on.
     if reason != Reason::DiskFull {
@@ -24,19 +20,42 @@ pub(crate) fn parked(
         let session = facts.session_id.as_ref().or(job.facts.session_id.as_ref());
         next.job.resume = session.and_then(|id| Resume::parked(id, job.resume.as_ref(), reason));
     }
-    next.detail = Some(format!("{reason} until {}", iso_millis(until)));
+    next
+}
+
+/// Back in the queue, or still in it, until that time; without one until somebody lets it go on.
+fn waiting(
+    job: &Job,
+    until: Option<Timestamp>,
+    reason: Reason,
+    now: Timestamp,
+    effects: Vec<Effect>,
+) -> Transition {
+    let state = State::Queued {
+        not_before: until,
+        reason: Some(reason),
+    };
+    let mut next = step(job, state, now, "parked", effects);
+    let until = until.map_or_else(|| "released".to_owned(), iso_millis);
+    next.detail = Some(format!("{reason} until {until}"));
     next
 }
 
 /// The job waits no longer.
 pub(crate) fn unparked(job: &Job, now: Timestamp) -> Result<Transition, Refused> {
-    let State::Queued {
+    let (State::Queued {
         not_before: Some(_),
         reason,
-    } = job.state
+    }
+    | State::Queued {
+        not_before: None,
+        reason: reason @ Some(Reason::Auth | Reason::Billing),
+    }) = job.state
     else {
         return Err(Refused::Unfit(job.state.status()));
     };
+    // What it waited for without a time is over.
+    let reason = reason.filter(|reason| !reason.is_of_login());
     let state = State::Queued {
         not_before: None,
         reason,
@@ -62,11 +81,31 @@ pub(crate) fn unaffordable(
         };
         return Ok(ended(job, state, now, "failed"));
     };
-    let state = State::Queued {
-        not_before: Some(until),
-        reason: Some(Reason::Budget),
-    };
-    let mut next = step(job, state, now, "parked", vec![]);
-    next.detail = Some(format!("{} until {}", Reason::Budget, iso_millis(until)));
-    Ok(next)
+    Ok(waiting(job, Some(until), Reason::Budget, now, vec![]))
+}
+
+/// Only a queued job: one that runs has its credential.
+pub(crate) fn without_credential(
+    job: &Job,
+    lack: Lack,
+    now: Timestamp,
+) -> Result<Transition, Refused> {
+    if !matches!(job.state, State::Queued { .. }) {
+        return Err(Refused::Unfit(job.state.status()));
+    }
+    match lack {
+        Lack::Until(until) => Ok(waiting(job, Some(until), Reason::UsageLimit, now, vec![])),
+        Lack::Login(reason) => Ok(waiting(job, None, reason, now, vec![])),
+        Lack::ForGood { reason, error } => {
+            let detail = format!("{reason}: {error}");
+            let state = State::Failed {
+                at: now,
+                reason,
+                error,
+            };
+            let mut next = ended(job, state, now, "failed");
+            next.detail = Some(detail);
+            Ok(next)
+        }
+    }
 }

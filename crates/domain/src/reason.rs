@@ -86,6 +86,13 @@ reasons! {
     CancelledByUser = "cancelled_by_user",
 }
 
+impl Reason {
+    /// Whether it is over only when somebody has seen to a login or an account.
+    pub const fn is_of_login(self) -> bool {
+        matches!(self, Self::Auth | Self::Billing)
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.code())

@@ -5,9 +5,10 @@
 
 use crate::dependencies::{Awaited, awaited};
 use crate::lost::{self, LOST_RUNS_MAX, LostRun};
-use crate::parking::{parked, unaffordable, unparked};
+use crate::parking::{parked, unaffordable, unparked, without_credential};
 use crate::{
-    Ending, Facts, Fence, Job, Phase, Priority, Reason, State, Status, Timestamp, WorkerId,
+    Ending, Facts, Fence, Job, Lack, PaidBy, Phase, Priority, Reason, State, Status, Timestamp,
+    WorkerId,
 };
 
 /// What there is to say of a job whose keys are gone.
@@ -23,6 +24,8 @@ pub enum Event {
         worker: WorkerId,
         /// When the worker's lease runs out.
         lease_until: Timestamp,
+        /// What it runs on, where it brought no key of its own.
+        paid_by: Option<PaidBy>,
     },
     /// The worker that held it before a restart takes up the same attempt again.
     Reclaimed {
@@ -64,6 +67,8 @@ pub enum Event {
         /// When there may be some again; `None`: its own budget is used up.
         until: Option<Timestamp>,
     },
+    /// It cannot begin for want of a credential to run on.
+    NoCredential(Lack),
     /// Someone wants it stopped.
     CancelRequested,
     /// Someone wants it to wait no longer.
@@ -134,7 +139,8 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Transition, Refu
         Event::Claimed {
             worker,
             lease_until,
-        } => claimed(job, worker, lease_until, now),
+            paid_by,
+        } => claimed(job, worker, lease_until, paid_by, now),
         Event::Reclaimed { fence, lease_until } => reclaimed(job, fence, lease_until, now),
         Event::Released { fence } => released(job, fence, now),
         Event::LeaseExpired { fence, lease_until } => expired(job, fence, lease_until, now),
@@ -153,6 +159,7 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Transition, Refu
             facts,
         } => progressed(job, fence, phase, facts, now),
         Event::Unaffordable { until } => unaffordable(job, until, now),
+        Event::NoCredential(lack) => without_credential(job, lack, now),
         Event::CancelRequested => cancel(job, now),
         Event::Unparked => unparked(job, now),
         Event::Awaited(what) => awaited(job, what, now),
@@ -181,14 +188,13 @@ fn claimed(
     job: &Job,
     worker: WorkerId,
     lease_until: Timestamp,
+    paid_by: Option<PaidBy>,
     now: Timestamp,
 ) -> Result<Transition, Refused> {
     let State::Queued { not_before, reason } = job.state else {
         return Err(Refused::Unfit(job.state.status()));
     };
-    if reason == Some(Reason::WaitingForJobs)
-        || not_before.is_some_and(|at| !lost::is_due(at, reason, now))
-    {
+    if job.state.waits_for_others() || not_before.is_some_and(|at| !lost::is_due(at, reason, now)) {
         return Err(Refused::Unfit(Status::Queued));
     }
     let state = State::Running {
@@ -201,6 +207,7 @@ fn claimed(
     next.job.fence = Fence(job.fence.0 + 1);
     next.job.started_at = job.started_at.or(Some(now));
     next.job.worker = Some(worker);
+    next.job.paid_by = paid_by;
     // What an earlier attempt found out is not true of this one, save where its work was kept,
     // where it may lie still (a workspace can only be read with the commit it was made from), and
     // what was spent. A session that it goes on in is its own from the beginning.
@@ -523,6 +530,7 @@ mod tests {
             lost_runs: Vec::new(),
             resume: None,
             continues: None,
+            paid_by: None,
             state: State::Queued {
                 not_before: None,
                 reason: None,
@@ -538,6 +546,7 @@ mod tests {
         Event::Claimed {
             worker: WorkerId("w".into()),
             lease_until: at(lease_until),
+            paid_by: None,
         }
     }
 
@@ -798,13 +807,13 @@ mod tests {
         let job = again(&lose(&again(&lose(&running()).job)).job);
         assert_eq!(job.lost_runs.len(), 2);
         let ending = Ending::Parked {
-            until: at(50),
+            until: Some(at(50)),
             reason: Reason::UsageLimit,
         };
         let parked = finish(&job, ending).unwrap().job;
         assert_eq!(parked.lost_runs, []);
         let unbegun = Ending::Parked {
-            until: at(50),
+            until: Some(at(50)),
             reason: Reason::DiskFull,
         };
         let unbegun = finish(&job, unbegun).unwrap().job;
@@ -832,7 +841,7 @@ mod tests {
         let parked = Event::Finished {
             fence: job.fence,
             ending: Ending::Parked {
-                until: at(50),
+                until: Some(at(50)),
                 reason,
             },
             facts: Facts {
@@ -884,7 +893,7 @@ mod tests {
         let fence = job.fence;
         let expired = Event::LeaseExpired { fence, lease_until };
         let ending = Ending::Parked {
-            until: at(70),
+            until: Some(at(70)),
             reason: Reason::DiskFull,
         };
         let full = finish(&job, ending).unwrap().job;
@@ -999,7 +1008,7 @@ mod tests {
                 error: "no".into(),
             },
             Ending::Parked {
-                until: at(60),
+                until: Some(at(60)),
                 reason: Reason::UsageLimit,
             },
             Ending::Lost {

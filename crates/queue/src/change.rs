@@ -126,6 +126,7 @@ impl Engine {
             let claimed = Event::Claimed {
                 worker,
                 lease_until,
+                paid_by: None,
             };
             let (event, most) = match allotted {
                 Allotted::All => (claimed, None),

@@ -172,7 +172,7 @@ impl Coordinator for Engine {
         report: Report,
     ) -> BoxFuture<'a, Result<(), CoordinatorError>> {
         Box::pin(async move {
-            let Report { ending, facts } = report;
+            let Report { ending, facts, .. } = report;
             self.note_login(&ending);
             let event = Event::Finished {
                 fence: lease.fence,
@@ -307,6 +307,7 @@ impl Engine {
             os_feature_id: job.spec.os_feature_id,
             options: job.spec.options.or(&client.options),
             trusted: client.trusted,
+            credential: job.paid_by.map(|paid_by| paid_by.name),
             brought: job.spec.secrets,
             secrets: self.inner.vault.of(job.id),
             facts: job.facts,

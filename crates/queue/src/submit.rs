@@ -293,6 +293,7 @@ impl Engine {
             lost_runs: Vec::new(),
             resume: None,
             continues: None,
+            paid_by: None,
             state: State::Queued {
                 not_before: None,
                 reason: None,

@@ -127,6 +127,10 @@ struct RunSummaryForm {
     cli_version: Option<String>,
     assistant_error: Option<String>,
     limit_resets_at: Option<i64>,
+    #[serde(skip)]
+    limit_kind: Option<String>,
+    #[serde(skip)]
+    windows: Vec<agent_domain::LimitWindow>,
     #[serde(default, with = "denied")]
     denied: Vec<DeniedCall>,
     #[serde(with = "result")]

@@ -226,6 +226,7 @@ pub(crate) fn job(columns: &mut Columns<'_, '_>) -> Result<Job, StoreError> {
         worker: columns.take::<Option<Arc<str>>>()?.map(WorkerId),
         lost_runs: lost_runs(columns)?,
         resume: resume(columns)?,
+        paid_by: None,
         continues: continued(columns)?,
         state: state(columns)?,
         facts: facts(columns)?,

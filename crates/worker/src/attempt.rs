@@ -158,6 +158,7 @@ impl Attempt<'_> {
         Some(Report {
             ending: self.journal.masked(ending),
             facts: self.facts.clone(),
+            news: agent_domain::CredentialNews::default(),
         })
     }
 

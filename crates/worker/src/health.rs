@@ -20,6 +20,7 @@ pub(crate) async fn watch(parts: WorkerParts, stop: CancellationToken) {
             let health = AgentHealth {
                 version,
                 authenticated,
+                logins: Vec::new(),
                 checked_at,
             };
             parts.coordinator.agent_health(&parts.config.id, health);

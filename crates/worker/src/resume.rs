@@ -127,7 +127,7 @@ impl Attempt<'_> {
             } if is_capped => {
                 let now = self.parts.clock.now();
                 Ending::Parked {
-                    until: now.checked_add(BETWEEN_PARTS).unwrap_or(now),
+                    until: Some(now.checked_add(BETWEEN_PARTS).unwrap_or(now)),
                     reason: Reason::Budget,
                 }
             }
@@ -163,7 +163,10 @@ impl Attempt<'_> {
             said(&ending),
             iso_millis(until)
         ));
-        Ending::Parked { until, reason }
+        Ending::Parked {
+            until: Some(until),
+            reason,
+        }
     }
 
     /// Whether the job goes on in its workspace later, so that all stays as it is.

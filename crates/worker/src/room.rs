@@ -51,7 +51,7 @@ impl Attempt<'_> {
         let wait = jittered(nth(PARKED, attempt), self.parts.ids.as_ref());
         let now = self.parts.clock.now();
         Halt::Ended(Ending::Parked {
-            until: now.checked_add(wait).unwrap_or(now),
+            until: Some(now.checked_add(wait).unwrap_or(now)),
             reason: Reason::DiskFull,
         })
     }

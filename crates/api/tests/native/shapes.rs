@@ -417,7 +417,7 @@ async fn the_queue_shows_what_runs_what_waits_and_what_is_parked() {
     stage.claim().await;
     let parked = stage.job("b").await;
     let assignment = stage.claim().await;
-    let until = "2025-01-07T18:00:00Z".parse().unwrap();
+    let until = Some("2025-01-07T18:00:00Z".parse().unwrap());
     let ending = Ending::Parked {
         until,
         reason: Reason::UsageLimit,
@@ -479,7 +479,7 @@ async fn a_parked_job_is_released_once_and_only_while_it_is_parked() {
     assert_eq!((refused.status, code), (409, &json!("job_not_parked")));
     let assignment = stage.claim().await;
     let ending = Ending::Parked {
-        until: "2025-01-07T18:00:00Z".parse().unwrap(),
+        until: Some("2025-01-07T18:00:00Z".parse().unwrap()),
         reason: Reason::UsageLimit,
     };
     let session = "11111111-1111-4111-8111-111111111111";

@@ -14,10 +14,7 @@ async fn stage() -> Stage {
 }
 
 async fn finish(stage: &Stage, running: &Assignment, ending: Ending) {
-    let report = Report {
-        ending,
-        facts: Facts::default(),
-    };
+    let report = Report::new(ending, Facts::default());
     stage.engine.finish(&running.lease, report).await.unwrap();
 }
 

@@ -13,10 +13,7 @@ const SHORT: Duration = Duration::from_millis(600);
 const LONG: Duration = Duration::from_secs(3);
 
 fn report() -> Report {
-    Report {
-        ending: Ending::Completed,
-        facts: Facts::default(),
-    }
+    Report::new(Ending::Completed, Facts::default())
 }
 
 #[tokio::test(flavor = "multi_thread")]

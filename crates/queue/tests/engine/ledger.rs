@@ -12,13 +12,11 @@ const SHORT: Duration = Duration::from_millis(600);
 const LONG: Duration = Duration::from_secs(30);
 
 fn report(usage: Option<RunUsage>) -> Report {
-    Report {
-        ending: Ending::Completed,
-        facts: Facts {
-            usage,
-            ..Facts::default()
-        },
-    }
+    let facts = Facts {
+        usage,
+        ..Facts::default()
+    };
+    Report::new(Ending::Completed, facts)
 }
 
 async fn cost(stage: &Stage, lease: &Lease) -> Option<f64> {

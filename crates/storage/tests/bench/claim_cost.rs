@@ -63,6 +63,7 @@ async fn claim(store: &Store) -> Result<Job, Failure> {
         let event = Event::Claimed {
             worker: WorkerId("bench".into()),
             lease_until: now(),
+            paid_by: None,
         };
         let next = apply(job, event, now()).ok()?;
         Some(Change {

@@ -32,7 +32,7 @@ async fn park(store: &Store, job: &Job, until: Timestamp, now: Timestamp) -> Job
     let event = Event::Finished {
         fence: job.fence,
         ending: Ending::Parked {
-            until,
+            until: Some(until),
             reason: Reason::UsageLimit,
         },
         facts: Facts::default(),
@@ -53,7 +53,7 @@ async fn a_lost_run_is_made_up_for_although_the_clock_was_set_back_meanwhile() {
         ),
         (
             Ending::Parked {
-                until: at(1000),
+                until: Some(at(1000)),
                 reason: Reason::UsageLimit,
             },
             30,

@@ -282,7 +282,7 @@ async fn end_one(store: &Store, model: &mut Model, numbers: &mut Numbers) {
         },
         _ => Ending::Parked {
             // Every time is used once, so the order is never a tie.
-            until: at(model.now + 5) + apart(job.id),
+            until: Some(at(model.now + 5) + apart(job.id)),
             reason: Reason::UsageLimit,
         },
     };

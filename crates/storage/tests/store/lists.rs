@@ -19,6 +19,7 @@ async fn twenty(store: &Store) {
             _ => Event::Claimed {
                 worker: WorkerId("w".into()),
                 lease_until: at(60),
+                paid_by: None,
             },
         };
         let next = happens(store, &queued, event, at(20)).await;

@@ -57,6 +57,7 @@ pub(crate) fn job(number: u64, client: &Client) -> Job {
         lost_runs: Vec::new(),
         resume: None,
         continues: None,
+        paid_by: None,
         state: State::Queued {
             not_before: None,
             reason: None,
@@ -85,6 +86,7 @@ pub(crate) fn claimed_until(lease_until: Timestamp) -> Event {
     Event::Claimed {
         worker: WorkerId("w".into()),
         lease_until,
+        paid_by: None,
     }
 }
 

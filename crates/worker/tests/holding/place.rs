@@ -155,6 +155,7 @@ impl Place {
             os_feature_id: None,
             options: RunOptions::default(),
             trusted: true,
+            credential: None,
             brought: SecretKinds::default(),
             secrets: JobSecrets::default(),
             facts: Facts::default(),
