@@ -6,6 +6,7 @@
 use crate::dependencies::{Awaited, awaited};
 use crate::lost::{self, LOST_RUNS_MAX, LostRun};
 use crate::parking::{parked, unaffordable, unparked, without_credential};
+use crate::progress::{progressed, renewed};
 use crate::{
     Ending, Facts, Fence, Job, Lack, PaidBy, Phase, Priority, Reason, State, Status, Timestamp,
     WorkerId,
@@ -144,15 +145,7 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Transition, Refu
         Event::Reclaimed { fence, lease_until } => reclaimed(job, fence, lease_until, now),
         Event::Released { fence } => released(job, fence, now),
         Event::LeaseExpired { fence, lease_until } => expired(job, fence, lease_until, now),
-        Event::Renewed { fence, lease_until } => {
-            let (phase, cancel_requested_at) = held(job, fence)?;
-            let state = State::Running {
-                phase,
-                lease_until,
-                cancel_requested_at,
-            };
-            Ok(step(job, state, now, "renewed", vec![]))
-        }
+        Event::Renewed { fence, lease_until } => renewed(job, fence, lease_until, now),
         Event::Progressed {
             fence,
             phase,
@@ -326,32 +319,6 @@ fn lost(job: &Job, seen: &str, now: Timestamp) -> Transition {
     next
 }
 
-fn progressed(
-    job: &Job,
-    fence: Fence,
-    phase: Phase,
-    facts: Facts,
-    now: Timestamp,
-) -> Result<Transition, Refused> {
-    let (_, cancel_requested_at) = held(job, fence)?;
-    let State::Running { lease_until, .. } = job.state else {
-        return Err(Refused::Stale);
-    };
-    let state = State::Running {
-        phase,
-        lease_until,
-        cancel_requested_at,
-    };
-    let mut next = step(job, state, now, phase.as_str(), vec![]);
-    next.job.facts = next.job.facts.updated(facts);
-    // A workspace that is made anew is one in which no session was at work.
-    if phase == Phase::Preparing {
-        next.job.resume = None;
-        next.job.facts.session_id = None;
-    }
-    Ok(next)
-}
-
 fn cancel(job: &Job, now: Timestamp) -> Result<Transition, Refused> {
     match job.state {
         State::Queued { .. } => Ok(cancelled(job, now, now)),
@@ -459,7 +426,7 @@ pub(crate) fn ended(job: &Job, state: State, now: Timestamp, event: &'static str
 }
 
 /// Checks that the holder of `fence` holds the job; returns its phase and requested cancellation.
-fn held(job: &Job, fence: Fence) -> Result<(Phase, Option<Timestamp>), Refused> {
+pub(crate) fn held(job: &Job, fence: Fence) -> Result<(Phase, Option<Timestamp>), Refused> {
     let State::Running {
         phase,
         cancel_requested_at,
@@ -499,7 +466,7 @@ pub(crate) fn step(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ClientId, JobId, JobSpec, RunOptions, SecretKinds, Usd};
+    use crate::{ClientId, JobId, JobSpec, PHASE_DETAIL, RunOptions, SecretKinds, Usd};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -861,6 +828,36 @@ mod tests {
             facts: Facts::default(),
         };
         apply(job, entered, at(60)).unwrap().job
+    }
+
+    #[test]
+    fn what_only_holds_a_phase_up_is_told_apart_from_what_the_history_keeps() {
+        let tell = |job: &Job, phase, facts| {
+            let fence = job.fence;
+            let event = Event::Progressed {
+                fence,
+                phase,
+                facts,
+            };
+            apply(job, event, at(60)).unwrap()
+        };
+        let held_up = || Facts {
+            phase_detail: Some("overloaded".into()),
+            ..Facts::default()
+        };
+        let entered = tell(&running(), Phase::Agent, held_up());
+        assert_eq!(entered.event, "agent", "it is another phase");
+        let same = tell(&entered.job, Phase::Agent, Facts::default());
+        assert_eq!(
+            (same.event, &same.job.facts.phase_detail),
+            (PHASE_DETAIL, &None)
+        );
+        let more = Facts {
+            num_turns: Some(1),
+            ..held_up()
+        };
+        let learned = tell(&same.job, Phase::Agent, more);
+        assert_eq!(learned.event, "agent", "it is known more");
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod run;
 mod runner;
 mod sandbox;
 mod sessions;
+mod signs;
 mod socket;
 mod supervise;
 mod supervision;
@@ -55,6 +56,7 @@ pub use runner::{
 pub use sandbox::{
     Ground, HostRule, HostRuleError, Level, LevelError, Sandbox, inside, try_sandbox,
 };
+pub use signs::Signs;
 pub use supervise::supervise;
 pub use survey::{Survey, Surveyed};
 pub use transcript::ClaudeTranscript;

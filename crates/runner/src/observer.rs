@@ -4,6 +4,7 @@ use agent_domain::{DENIED_CALLS_MAX, DeniedCall, ResultSummary, RunSummary, Usd,
 
 use crate::event::Object;
 use crate::mask::Masker;
+use crate::signs::ApiRetry;
 use crate::text;
 use crate::usage::Meter;
 
@@ -23,6 +24,7 @@ pub struct RunObserver {
     summary: RunSummary,
     meter: Meter,
     masker: Masker,
+    retry: Option<ApiRetry>,
 }
 
 impl RunObserver {
@@ -46,11 +48,17 @@ impl RunObserver {
         if let Some(session) = self.name(&event, "session_id") {
             self.summary.session_id = Some(session);
         }
+        if matches!(kind.as_str(), "assistant" | "user" | "result") {
+            self.retry = None;
+        }
         match kind.as_str() {
             "system" if event.text("subtype").as_deref() == Some("init") => self.init(&event),
             "assistant" => self.assistant(&event),
             "system" if event.text("subtype").as_deref() == Some("permission_denied") => {
                 self.denied(&event);
+            }
+            "system" if event.text("subtype").as_deref() == Some("api_retry") => {
+                self.retry = Some(ApiRetry::read(&event));
             }
             "rate_limit_event" => self.rate_limit(&event),
             "result" => {
@@ -68,6 +76,11 @@ impl RunObserver {
     /// What is known so far, without what the run used.
     pub fn summary(&self) -> &RunSummary {
         &self.summary
+    }
+
+    /// Why the run does not go on at present, where that is because the API is to be asked again.
+    pub(crate) fn retry(&self) -> Option<&ApiRetry> {
+        self.retry.as_ref()
     }
 
     /// What the results so far say that the run has cost.
@@ -318,6 +331,28 @@ mod tests {
         assert_eq!(result.subtype, "success");
         assert_eq!(result.api_error.as_deref(), Some("[masked]"));
         assert!(result.text.ends_with("x [masked]"), "{}", result.text);
+    }
+
+    #[test]
+    fn a_retry_counts_until_the_run_goes_on() {
+        let retry = r#"{"type":"system","subtype":"api_retry","attempt":1,"max_retries":10,"retry_delay_ms":610,"error_status":529,"error":"overloaded"}"#;
+        for (line, goes_on) in [
+            (r#"{"type":"assistant","message":{}}"#, true),
+            (r#"{"type":"user","message":{}}"#, true),
+            (r#"{"type":"result","subtype":"success"}"#, true),
+            (
+                r#"{"type":"system","subtype":"status","status":"requesting"}"#,
+                false,
+            ),
+            (r#"{"type":"system","subtype":"model_fallback"}"#, false),
+            ("no event", false),
+        ] {
+            let mut observer = RunObserver::default();
+            observer.line(retry.as_bytes());
+            assert!(observer.retry().is_some());
+            observer.line(line.as_bytes());
+            assert_eq!(observer.retry().is_none(), goes_on, "{line}");
+        }
     }
 
     #[test]

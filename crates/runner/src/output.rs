@@ -15,6 +15,8 @@ use crate::framing::{Framer, Lines, Tail};
 use crate::log::LogWriter;
 use crate::mask::{MaskStream, Masker};
 use crate::observer::RunObserver;
+use crate::signs::{ApiRetry, Signs};
+use crate::socket::Told;
 
 /// How much is collected before it is written, while more is coming.
 const BATCH: usize = 64 * 1024;
@@ -40,7 +42,7 @@ pub(crate) struct Output {
     clock: Arc<dyn Clock>,
     log: LogWriter,
     state: State,
-    lengths: watch::Sender<u64>,
+    told: watch::Sender<Told>,
     masker: Masker,
     stdout: Framer,
     stderr: Framer,
@@ -48,6 +50,8 @@ pub(crate) struct Output {
     stderr_mask: MaskStream,
     lines: Lines,
     observer: RunObserver,
+    /// The retry that is told of at present.
+    retry: Option<ApiRetry>,
     tail: Tail,
     show_at: Option<Instant>,
     /// Length from which on the agent's output is not kept.
@@ -60,23 +64,24 @@ impl Output {
     pub(crate) fn new(
         clock: Arc<dyn Clock>,
         mut log: LogWriter,
-        lengths: watch::Sender<u64>,
+        told: watch::Sender<Told>,
         masker: Masker,
         limits: LogLimits,
     ) -> Self {
         log.mark_torn(clock.now());
-        lengths.send_replace(log.length());
+        told.send_modify(|told| told.length = log.length());
         Self {
             clock,
             log,
             state: State::Open,
-            lengths,
+            told,
             stdout: Framer::new(LogStream::Stdout, limits.line),
             stderr: Framer::new(LogStream::Stderr, limits.line),
             stdout_mask: MaskStream::new(masker.clone()),
             stderr_mask: MaskStream::new(masker.clone()),
             lines: Lines::default(),
             observer: RunObserver::new(masker.clone()),
+            retry: None,
             masker,
             tail: Tail::default(),
             show_at: None,
@@ -91,6 +96,7 @@ impl Output {
         let chunk = match item {
             Item::Stdout(chunk) => {
                 self.lines.feed(chunk, |line| self.observer.line(line));
+                self.show_signs(at);
                 if self.left_out.is_none() {
                     let out = self.log.pending();
                     self.stdout_mask
@@ -119,6 +125,16 @@ impl Output {
         } else if self.show_at.is_none() {
             self.show_at = Some(Instant::now() + HOLD);
         }
+    }
+
+    /// Tells whoever watches the run what has changed about it.
+    fn show_signs(&mut self, at: Timestamp) {
+        if self.observer.retry() == self.retry.as_ref() {
+            return;
+        }
+        self.retry = self.observer.retry().cloned();
+        let held_up = self.retry.as_ref().map(|retry| retry.sentence(at));
+        self.told.send_modify(|told| told.signs = Signs { held_up });
     }
 
     /// Ends the keeping of output when there is as much as may be.
@@ -196,9 +212,9 @@ impl Output {
             Err(error) => self.state_after(&error),
         };
         let length = self.log.length();
-        self.lengths.send_if_modified(|told| {
-            let grew = *told != length;
-            *told = length;
+        self.told.send_if_modified(|told| {
+            let grew = told.length != length;
+            told.length = length;
             grew
         });
     }

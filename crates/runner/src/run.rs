@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::attempt::{Attempt, Found};
 use crate::framing::Lines;
 use crate::observer::RunObserver;
+use crate::signs::Signs;
 use crate::{LostRun, RunnerError};
 
 /// How long a supervisor that has written its exit record takes to be gone.
@@ -31,8 +32,9 @@ pub struct Run {
     /// The supervisor's process where it is our child.
     pub(crate) child: Option<Child>,
     growth: watch::Sender<u64>,
-    /// Length under way.
-    digits: Vec<u8>,
+    signs: watch::Sender<Option<Signs>>,
+    /// The line under way.
+    line: Vec<u8>,
 }
 
 impl Run {
@@ -45,14 +47,15 @@ impl Run {
             agent_pid: None,
             child: None,
             growth: watch::Sender::new(0),
-            digits: Vec::new(),
+            signs: watch::Sender::new(None),
+            line: Vec::new(),
         }
     }
 
     /// Waits for the end of the run.
     ///
     /// May be dropped and called again at any time. While it is being awaited, the length of the
-    /// log reaches [`Run::log_growth`].
+    /// log reaches [`Run::log_growth`], and what the run shows [`Run::signs`].
     pub async fn wait(&mut self) -> Result<RunEnd, RunnerError> {
         loop {
             self.follow().await;
@@ -95,6 +98,11 @@ impl Run {
         self.growth.subscribe()
     }
 
+    /// What the run shows of itself, as far as the supervisor has told; `None` before its first word.
+    pub fn signs(&self) -> watch::Receiver<Option<Signs>> {
+        self.signs.subscribe()
+    }
+
     /// The supervisor's process number.
     pub fn supervisor_pid(&self) -> Option<u32> {
         self.supervisor_pid
@@ -105,7 +113,7 @@ impl Run {
         self.agent_pid
     }
 
-    /// Reads lengths until the supervisor closes the connection.
+    /// Listens until the supervisor closes the connection.
     async fn follow(&mut self) {
         let mut chunk = [0; 256];
         while let Some(stream) = &self.stream {
@@ -114,24 +122,26 @@ impl Run {
             }
             match stream.try_read(&mut chunk) {
                 Ok(0) => return,
-                Ok(count) => self.take_lengths(&chunk[..count]),
+                Ok(count) => self.take_lines(&chunk[..count]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return,
             }
         }
     }
 
-    fn take_lengths(&mut self, chunk: &[u8]) {
+    fn take_lines(&mut self, chunk: &[u8]) {
         for byte in chunk {
             if *byte != b'\n' {
-                self.digits.push(*byte);
+                self.line.push(*byte);
                 continue;
             }
-            let length = std::str::from_utf8(&self.digits).ok();
-            if let Some(length) = length.and_then(|digits| digits.parse().ok()) {
+            // A supervisor of another version may also say what we do not know.
+            if let Ok(length) = serde_json::from_slice::<u64>(&self.line) {
                 self.growth.send_replace(length);
+            } else if let Ok(signs) = serde_json::from_slice::<Signs>(&self.line) {
+                self.signs.send_replace(Some(signs));
             }
-            self.digits.clear();
+            self.line.clear();
         }
     }
 

@@ -23,6 +23,7 @@ use crate::mask::Masker;
 use crate::output::{self, Output};
 use crate::record::{self, Answer, ExitRecord, ProcessId, Spec, SupervisorRecord};
 use crate::sandbox::{self, Closed, Gate};
+use crate::socket::Told;
 use crate::supervision::{Inbox, Supervision};
 use crate::tree::{self, Tree};
 use crate::{child, processes, socket};
@@ -136,8 +137,8 @@ async fn run(
         // passed on to the agent.
         drop(signal(kind)?);
     }
-    let (lengths, lengths_seen) = watch::channel(0);
-    let commands = socket::listen(lengths_seen)?;
+    let (told, telling) = watch::channel(Told::default());
+    let commands = socket::listen(telling)?;
     let secrets: Vec<Secret> = spec.secrets.iter().map(|one| Secret::new(&**one)).collect();
     let masker = Masker::new(&secrets);
     let exit = match start(spec, &mut record).await {
@@ -154,7 +155,7 @@ async fn run(
             enforced,
         }) => {
             answer_ready(&record);
-            let output = Output::new(clock, log, lengths, masker, spec.log_limits);
+            let output = Output::new(clock, log, told, masker, spec.log_limits);
             let inbox = Inbox {
                 stream: ProcessChunkStream::from(agent),
                 commands,

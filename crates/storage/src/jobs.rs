@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use agent_domain::{Client, ClientId, Job, JobId, Usd};
+use agent_domain::{Client, ClientId, Job, JobId, PHASE_DETAIL, RENEWED, Usd};
 use rusqlite::{Connection, params, params_from_iter};
 
 use crate::rows::{self, Columns, client_columns, job_columns, micros};
@@ -133,7 +133,7 @@ impl Store {
         .await
     }
 
-    /// Stores a change, its entry in the job's history (a renewal has none) and its callback
+    /// Stores a change, its entry in the job's history (a renewal has none, nor what holds a phase up) and its callback
     /// together. Returns false, and stores nothing, if somebody else has changed the job since.
     ///
     /// Where the disk is full, part of the reserve (see [`Store::keep_reserve`]) is given up for
@@ -313,7 +313,7 @@ pub(crate) fn commit_stored(
     if bucket != stored.bucket && job.state.status().is_terminal() {
         dependencies::ended(conn, job)?;
     }
-    if !is_renewal(change) {
+    if !is_renewal(change) && change.event != PHASE_DETAIL {
         record(conn, seq, job, change.event, change.detail.as_deref())?;
     }
     if let Some(delivery) = &change.delivery {
@@ -323,7 +323,7 @@ pub(crate) fn commit_stored(
 }
 
 fn is_renewal(change: &Change) -> bool {
-    change.event == "renewed"
+    change.event == RENEWED
 }
 
 fn record(

@@ -250,8 +250,15 @@ impl Attempt<'_> {
         }
     }
 
-    /// Waits for a run's end, passing on what is to be done about it.
-    async fn watch(&self, mut run: Run) -> Result<RunEnd, RunnerError> {
+    /// Waits for a run's end, passing on what it shows and what is to be done about it.
+    async fn watch(&mut self, run: Run) -> Result<RunEnd, RunnerError> {
+        let signs = run.signs();
+        let (ended, told) = tokio::join!(self.attend(run), self.tell_signs(signs));
+        self.facts.phase_detail = told;
+        ended
+    }
+
+    async fn attend(&self, mut run: Run) -> Result<RunEnd, RunnerError> {
         let mut growth = run.log_growth();
         let mut directive = self.directive.clone();
         directive.mark_changed();

@@ -20,6 +20,7 @@ mod prepare;
 mod resume;
 mod room;
 mod settle;
+mod signs;
 mod slots;
 mod worker;
 

@@ -26,6 +26,7 @@ mod sandbox;
 mod secrets;
 mod sessions;
 mod shutdown;
+mod signs;
 mod specification;
 mod ssh;
 mod trust;

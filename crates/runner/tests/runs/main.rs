@@ -8,6 +8,7 @@ mod hostile;
 mod limits;
 mod options;
 mod output;
+mod signs;
 mod support;
 mod surviving;
 mod wall;

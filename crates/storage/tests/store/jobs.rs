@@ -330,7 +330,7 @@ async fn a_change_based_on_an_old_version_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn history_tells_every_change_but_renewals() {
+async fn history_tells_every_change_but_renewals_and_what_holds_a_phase_up() {
     let (store, _dir) = store();
     store.insert_client(client(1)).await.unwrap();
     let queued = job(1, &client(1));
@@ -346,8 +346,19 @@ async fn history_tells_every_change_but_renewals() {
         at(21),
     )
     .await;
-    let ended = finish(&store, &renewed, Ending::Completed).await;
-    assert_eq!(ended.version, 3);
+    let held_up = Event::Progressed {
+        fence,
+        phase: Phase::Fetching,
+        facts: Facts {
+            phase_detail: Some("waiting".into()),
+            ..renewed.facts.clone()
+        },
+    };
+    let held_up = happens(&store, &renewed, held_up, at(22)).await;
+    let stored = store.job(queued.id).await.unwrap().unwrap().job;
+    assert_eq!(stored.facts.phase_detail.as_deref(), Some("waiting"));
+    let ended = finish(&store, &held_up, Ending::Completed).await;
+    assert_eq!(ended.version, 4);
     let told: Vec<_> = store
         .history(queued.id)
         .await

@@ -6,3 +6,4 @@ mod coordinator;
 mod giving_up;
 mod place;
 mod settling;
+mod signs;
