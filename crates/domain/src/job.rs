@@ -169,7 +169,11 @@ impl State {
                 not_before: None,
                 reason: Some(reason),
             } => reason.is_of_login(),
-            _ => false,
+            Self::Queued { .. }
+            | Self::Running { .. }
+            | Self::Completed { .. }
+            | Self::Failed { .. }
+            | Self::Cancelled { .. } => false,
         }
     }
 
