@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::sandbox::{self, Choice};
 use crate::settings::{Config, Settings};
-use crate::{preflight, serve};
+use crate::{money, preflight, serve};
 
 /// Open files below which many readers of logs are refused.
 const FILES_WANTED: u64 = 4096;
@@ -162,6 +162,7 @@ fn look(settings: Settings) -> anyhow::Result<Vec<Check>> {
     checks.extend(volumes(&config));
     checks.push(port(&config));
     checks.extend(open_files());
+    checks.push(Check::ok("money", money::described(&config.spending)));
     Ok(checks)
 }
 

@@ -152,7 +152,7 @@ impl Parts {
                 disk: disk(config),
                 retention: config.disk.retention,
                 lease: config.lease,
-                caps: config.caps,
+                spending: config.spending,
                 ..EngineConfig::new(config.data_dir.join("logs"))
             },
             store,

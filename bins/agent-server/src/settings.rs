@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_domain::{Caps, Cidr, LeaseTerms, PermissionMode, RunOptions, Secret, limits};
+use agent_domain::{Cidr, LeaseTerms, PermissionMode, RunOptions, Secret, Spending, limits};
 use agent_git::Identity;
 use agent_runner::Limits;
 use agent_webhook::{SigningKey, Trust};
@@ -158,7 +158,7 @@ pub(crate) struct Config {
     pub(crate) callback_trust: Option<Trust>,
     pub(crate) grace: Duration,
     pub(crate) disk: DiskLimits,
-    pub(crate) caps: Caps,
+    pub(crate) spending: Spending,
     pub(crate) sandbox: SandboxConfig,
     pub(crate) lease: LeaseTerms,
 }
@@ -232,7 +232,7 @@ impl Settings {
             callback_trust: trust(&self.ssl_cert_file)?,
             grace: Duration::from_secs(self.shutdown_grace_seconds),
             disk: self.disk.check()?,
-            caps: self.money.check()?,
+            spending: self.money.check()?,
             sandbox: self.sandbox.check()?,
             lease: LeaseTerms::new(Duration::from_secs(self.lease_seconds)),
         })

@@ -3,7 +3,9 @@
 //! Money under a cap is reserved when an attempt begins and comes free, as far as it was not
 //! spent, when the attempt ends. So attempts that run at the same time cannot each spend all of it.
 
-use crate::{Timestamp, Usd, time, utc_day};
+use std::fmt;
+
+use crate::{Timestamp, Usd, iso_millis, time, utc_day};
 
 /// The least an attempt is given where a cap leaves that much: with less it would hardly begin.
 const LEAST: Usd = Usd::from_nanos(100_000_000);
@@ -24,9 +26,85 @@ impl Caps {
     }
 }
 
+/// What becomes of a job that may not begin because a cap is reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AtCap {
+    /// It waits until the cap's day or month is over.
+    #[default]
+    Wait,
+    /// It fails.
+    Fail,
+}
+
+/// What the server's own settings let jobs spend.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spending {
+    /// All jobs together.
+    pub caps: Caps,
+    /// A job, where neither itself nor its client says.
+    pub job_budget: Option<Usd>,
+    /// See [`AtCap`].
+    pub at_cap: AtCap,
+}
+
+/// Whose jobs a cap is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Whose {
+    /// Those of one client.
+    Client,
+    /// All there are.
+    #[default]
+    Everyone,
+}
+
+/// How long a cap's figure lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Period {
+    /// A day.
+    Day,
+    /// A calendar month.
+    Month,
+}
+
+/// A cap that is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached {
+    /// For whom it is.
+    pub whose: Whose,
+    /// For how long.
+    pub period: Period,
+    /// How much it is.
+    pub cap: Usd,
+    /// How much is spent.
+    pub spent: Usd,
+    /// When it begins anew.
+    pub until: Timestamp,
+}
+
+impl fmt::Display for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let jobs = match self.whose {
+            Whose::Client => "the client's jobs",
+            Whose::Everyone => "all jobs together",
+        };
+        let (so_far, each) = match self.period {
+            Period::Day => ("today", "a day"),
+            Period::Month => ("this month", "a month"),
+        };
+        let Self { cap, spent, .. } = self;
+        let until = iso_millis(self.until);
+        write!(
+            f,
+            "{jobs} have cost {spent} {so_far} and may cost {cap} {each}: there is money again from {until}"
+        )
+    }
+}
+
 /// How those stand to whom caps apply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Account {
+    /// Who they are.
+    pub whose: Whose,
     /// The caps.
     pub caps: Caps,
     /// Spent today.
@@ -44,8 +122,8 @@ pub enum Allotted {
     All,
     /// At most this.
     Most(Usd),
-    /// Nothing before a cap's day or month is over.
-    NotBefore(Timestamp),
+    /// Nothing before this cap's day or month is over.
+    Reached(Reached),
     /// Nothing as long as attempts under way have reserved what is left.
     Later,
     /// Nothing any more: the job's budget is used up.
@@ -68,16 +146,17 @@ pub fn allot(
         return Allotted::UsedUp;
     }
     let mut left: Option<Usd> = None;
-    let mut until: Option<Timestamp> = None;
-    for (cap, spent, reserved, turn) in accounts.iter().flat_map(|account| periods(account, now)) {
-        if cap <= spent {
-            until = until.max(Some(turn));
+    let mut longest: Option<Reached> = None;
+    for (period, reserved) in accounts.iter().flat_map(|account| periods(account, now)) {
+        let Reached { cap, spent, .. } = period;
+        if cap <= spent && longest.is_none_or(|other| other.until < period.until) {
+            longest = Some(period);
         }
         let rest = cap.minus(spent.plus(reserved));
         left = Some(left.map_or(rest, |least| least.min(rest)));
     }
-    match (until, left) {
-        (Some(until), _) => Allotted::NotBefore(until),
+    match (longest, left) {
+        (Some(reached), _) => Allotted::Reached(reached),
         (None, Some(Usd::ZERO)) => Allotted::Later,
         (None, Some(left)) => {
             let part = Usd::from_nanos(left.nanos() / u64::from(free.max(1)));
@@ -94,25 +173,33 @@ pub fn is_capped(allotted: Option<Usd>, budget: Option<Usd>, cost: Option<Usd>) 
     allotted.is_some_and(|most| of_job.is_none_or(|of_job| most < of_job))
 }
 
-/// The caps of an account: how much, what is spent and reserved, and when it begins anew.
-fn periods(
-    account: &Account,
-    now: Timestamp,
-) -> impl Iterator<Item = (Usd, Usd, Usd, Timestamp)> + use<> {
+/// The caps of an account, as they stand, and what is reserved under each.
+fn periods(account: &Account, now: Timestamp) -> impl Iterator<Item = (Reached, Usd)> + use<> {
     let Account {
+        whose,
         caps,
         today,
         this_month,
         reserved,
     } = *account;
     let (_, next_month) = time::utc_month(now);
-    let turn = |day| time::start_of(day).unwrap_or(Timestamp::MAX);
+    let of = move |period, cap, spent, turn| {
+        let until = time::start_of(turn).unwrap_or(Timestamp::MAX);
+        let reached = Reached {
+            whose,
+            period,
+            cap,
+            spent,
+            until,
+        };
+        (reached, reserved)
+    };
     let day = caps
         .daily
-        .map(|cap| (cap, today, reserved, turn(utc_day(now) + 1)));
+        .map(|cap| of(Period::Day, cap, today, utc_day(now) + 1));
     let month = caps
         .monthly
-        .map(|cap| (cap, this_month, reserved, turn(next_month)));
+        .map(|cap| of(Period::Month, cap, this_month, next_month));
     day.into_iter().chain(month)
 }
 
@@ -130,6 +217,7 @@ mod tests {
 
     fn account(daily: f64, today: f64, reserved: f64) -> Account {
         Account {
+            whose: Whose::Client,
             caps: Caps {
                 daily: Some(usd(daily)),
                 monthly: None,
@@ -138,6 +226,13 @@ mod tests {
             this_month: usd(today),
             reserved: usd(reserved),
         }
+    }
+
+    fn reached(given: Allotted) -> Option<Reached> {
+        if let Allotted::Reached(cap) = given {
+            return Some(cap);
+        }
+        None
     }
 
     fn now() -> Timestamp {
@@ -204,8 +299,9 @@ mod tests {
     fn a_cap_that_is_reached_holds_until_its_day_or_month_is_over() {
         let mut both = account(10.0, 10.0, 1.0);
         let given = |account| allot(None, Usd::ZERO, &[account], 1, now());
-        let midnight = Allotted::NotBefore(at("2027-01-01T00:00:00Z"));
-        assert_eq!(given(both), midnight);
+        let until = |allotted| reached(allotted).map(|cap| cap.until);
+        let new_year = Some(at("2027-01-01T00:00:00Z"));
+        assert_eq!(until(given(both)), new_year);
         both.caps.monthly = Some(usd(10.0));
         let at_noon = |day: &str| at(&format!("{day}T12:00:00Z"));
         for (day, turn) in [
@@ -214,8 +310,40 @@ mod tests {
             ("2028-02-10", "2028-03-01T00:00:00Z"),
         ] {
             let given = allot(None, Usd::ZERO, &[both], 1, at_noon(day));
-            assert_eq!(given, Allotted::NotBefore(at(turn)), "{day}");
+            assert_eq!(until(given), Some(at(turn)), "{day}");
         }
+    }
+
+    #[test]
+    fn the_cap_that_holds_longest_is_named_with_whose_it_is_and_how_much() {
+        let client = account(10.0, 10.5, 0.0);
+        let everyone = Account {
+            whose: Whose::Everyone,
+            caps: Caps {
+                daily: None,
+                monthly: Some(usd(20.0)),
+            },
+            ..client
+        };
+        let noon = at("2026-12-01T12:00:00Z");
+        let said = |accounts: &[Account]| {
+            let given = allot(None, Usd::ZERO, accounts, 1, noon);
+            reached(given).unwrap().to_string()
+        };
+        assert_eq!(
+            said(&[client, everyone]),
+            "the client's jobs have cost $10.5 today and may cost $10 a day: there is money again \
+             from 2026-12-02T00:00:00.000Z"
+        );
+        let spent = Account {
+            this_month: usd(20.0),
+            ..everyone
+        };
+        assert_eq!(
+            said(&[client, spent]),
+            "all jobs together have cost $20 this month and may cost $20 a month: there is money \
+             again from 2027-01-01T00:00:00.000Z"
+        );
     }
 
     #[test]

@@ -56,7 +56,9 @@ mod variable;
 pub use address::special_address;
 pub use agent::{AgentHealth, PermissionMode, PermissionModeError};
 pub use branch::{BranchName, BranchNameError};
-pub use budget::{Account, Allotted, Caps, allot, is_capped};
+pub use budget::{
+    Account, Allotted, AtCap, Caps, Period, Reached, Spending, Whose, allot, is_capped,
+};
 pub use callback::{CALLBACK_SCHEDULE, CallbackUrl, CallbackUrlError};
 pub use cidr::{Cidr, CidrError};
 pub use client::{Client, ClientChange, NewClient};

@@ -1,7 +1,7 @@
 //! Jobs that wait for a time: what is remembered of them meanwhile.
 
 use crate::transition::{Effect, Refused, Transition, ended, step};
-use crate::{Facts, Job, Lack, Reason, Resume, State, Timestamp, iso_millis};
+use crate::{AtCap, Facts, Job, Lack, Reached, Reason, Resume, State, Timestamp, iso_millis};
 
 /// The attempt ends, and the job waits.
 pub(crate) fn parked(
@@ -67,21 +67,30 @@ pub(crate) fn unparked(job: &Job, now: Timestamp) -> Result<Transition, Refused>
 /// Only a queued job: one that runs has been given its money.
 pub(crate) fn unaffordable(
     job: &Job,
-    until: Option<Timestamp>,
+    cap: Option<Reached>,
+    at_cap: AtCap,
     now: Timestamp,
 ) -> Result<Transition, Refused> {
     if !matches!(job.state, State::Queued { .. }) {
         return Err(Refused::Unfit(job.state.status()));
     }
-    let Some(until) = until else {
-        let state = State::Failed {
-            at: now,
-            reason: Reason::Budget,
-            error: "the job has cost as much as it may".to_owned(),
-        };
-        return Ok(ended(job, state, now, "failed"));
+    let error = match (cap, at_cap) {
+        (Some(cap), AtCap::Wait) => return Ok(waits_for_money(job, cap, now)),
+        (Some(cap), AtCap::Fail) => cap.to_string(),
+        (None, _) => "the job has cost as much as it may".to_owned(),
     };
-    Ok(waiting(job, Some(until), Reason::Budget, now, vec![]))
+    let state = State::Failed {
+        at: now,
+        reason: Reason::Budget,
+        error,
+    };
+    Ok(ended(job, state, now, "failed"))
+}
+
+fn waits_for_money(job: &Job, cap: Reached, now: Timestamp) -> Transition {
+    let mut next = waiting(job, Some(cap.until), Reason::Budget, now, vec![]);
+    next.detail = Some(format!("{}: {cap}", Reason::Budget));
+    next
 }
 
 /// Only a queued job: one that runs has its credential.

@@ -8,8 +8,8 @@ use crate::lost::{self, LOST_RUNS_MAX, LostRun};
 use crate::parking::{parked, unaffordable, unparked, without_credential};
 use crate::progress::{progressed, renewed};
 use crate::{
-    Ending, Facts, Fence, Job, Lack, PaidBy, Phase, Priority, Reason, State, Status, Timestamp,
-    WorkerId,
+    AtCap, Ending, Facts, Fence, Job, Lack, PaidBy, Phase, Priority, Reached, Reason, State,
+    Status, Timestamp, WorkerId,
 };
 
 /// What there is to say of a job whose keys are gone.
@@ -65,8 +65,10 @@ pub enum Event {
     },
     /// It cannot begin for want of money.
     Unaffordable {
-        /// When there may be some again; `None`: its own budget is used up.
-        until: Option<Timestamp>,
+        /// The cap that is reached; `None`: its own budget is used up.
+        cap: Option<Reached>,
+        /// What becomes of it at a cap.
+        at_cap: AtCap,
     },
     /// It cannot begin for want of a credential to run on.
     NoCredential(Lack),
@@ -151,7 +153,7 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Transition, Refu
             phase,
             facts,
         } => progressed(job, fence, phase, facts, now),
-        Event::Unaffordable { until } => unaffordable(job, until, now),
+        Event::Unaffordable { cap, at_cap } => unaffordable(job, cap, at_cap, now),
         Event::NoCredential(lack) => without_credential(job, lack, now),
         Event::CancelRequested => cancel(job, now),
         Event::Unparked => unparked(job, now),
@@ -466,7 +468,9 @@ pub(crate) fn step(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ClientId, JobId, JobSpec, PHASE_DETAIL, RunOptions, SecretKinds, Usd};
+    use crate::{
+        ClientId, JobId, JobSpec, PHASE_DETAIL, Period, RunOptions, SecretKinds, Usd, Whose,
+    };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -1094,16 +1098,33 @@ mod tests {
 
     #[test]
     fn a_job_that_cannot_be_paid_waits_or_has_failed_and_one_that_runs_goes_on() {
-        let waits = |until| apply(&queued(), Event::Unaffordable { until }, at(15)).unwrap();
-        let parked = waits(Some(at(90)));
+        let cap = Reached {
+            whose: Whose::Client,
+            period: Period::Day,
+            cap: Usd::ZERO,
+            spent: Usd::ZERO,
+            until: at(90),
+        };
+        let event = |cap, at_cap| Event::Unaffordable { cap, at_cap };
+        let next = |cap, at_cap| apply(&queued(), event(cap, at_cap), at(15)).unwrap();
+        let parked = next(Some(cap), AtCap::Wait);
         assert_eq!(parked.job.state.reason(), Some(Reason::Budget));
+        assert!(parked.detail.unwrap().contains("may cost $0 a day"));
         assert!(apply(&parked.job, claim(99), at(89)).is_err());
         assert!(apply(&parked.job, claim(99), at(90)).is_ok());
-        let failed = waits(None);
-        assert_eq!(failed.job.state.status(), Status::Failed);
-        assert_eq!(failed.job.state.reason(), Some(Reason::Budget));
-        assert!(failed.effects.contains(&Effect::Callback));
-        let refused = apply(&running(), Event::Unaffordable { until: None }, at(15));
+        for (cap, at_cap, why) in [
+            (None, AtCap::Wait, "as much as it may"),
+            (Some(cap), AtCap::Fail, "may cost $0 a day"),
+        ] {
+            let failed = next(cap, at_cap);
+            assert!(failed.effects.contains(&Effect::Callback));
+            let State::Failed { reason, error, .. } = failed.job.state else {
+                panic!("{:?}", failed.job.state);
+            };
+            assert_eq!(reason, Reason::Budget);
+            assert!(error.contains(why), "{error}");
+        }
+        let refused = apply(&running(), event(None, AtCap::Wait), at(15));
         assert_eq!(refused, Err(Refused::Unfit(Status::Running)));
     }
 

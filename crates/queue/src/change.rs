@@ -121,6 +121,9 @@ impl Engine {
         let now = self.inner.clock.now();
         let lease_until = self.lease_end(now);
         let (worker, engine) = (worker.clone(), self.clone());
+        let spending = self.inner.config.spending;
+        let at_cap = spending.at_cap;
+        let unaffordable = move |cap| Event::Unaffordable { cap, at_cap };
         let decide = move |job: &Job, allotted: Allotted| {
             let worker = worker.clone();
             let claimed = Event::Claimed {
@@ -131,16 +134,15 @@ impl Engine {
             let (event, most) = match allotted {
                 Allotted::All => (claimed, None),
                 Allotted::Most(most) => (claimed, Some(most)),
-                Allotted::NotBefore(until) => (Event::Unaffordable { until: Some(until) }, None),
-                Allotted::UsedUp => (Event::Unaffordable { until: None }, None),
+                Allotted::Reached(cap) => (unaffordable(Some(cap)), None),
+                Allotted::UsedUp => (unaffordable(None), None),
                 Allotted::Later => return None,
             };
             let mut next = apply(job, event, now).ok()?;
             next.job.facts.allotted = most;
             Some(engine.to_store(job, next, &Seals::new()))
         };
-        let caps = self.inner.config.caps;
-        let changed = self.inner.store.claim_within(limit, now, caps, decide);
+        let changed = self.inner.store.claim_within(limit, now, spending, decide);
         let changed = changed.await?;
         let runs = |found: &JobWithClient| matches!(found.job.state, State::Running { .. });
         let (claimed, unpaid): (Vec<_>, Vec<_>) = changed.into_iter().partition(runs);

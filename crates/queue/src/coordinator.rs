@@ -87,10 +87,7 @@ impl Coordinator for Engine {
         free: usize,
         wait: Duration,
     ) -> BoxFuture<'a, Result<Vec<Assignment>, CoordinatorError>> {
-        Box::pin(async move {
-            let waited = tokio::time::timeout(wait, self.claim_first(worker, free)).await;
-            waited.unwrap_or_else(|_| Ok(Vec::new()))
-        })
+        Box::pin(self.claim_first(worker, free, wait))
     }
 
     fn heartbeat<'a>(
@@ -234,7 +231,10 @@ impl Engine {
         &self,
         worker: &WorkerId,
         free: usize,
+        wait: Duration,
     ) -> Result<Vec<Assignment>, CoordinatorError> {
+        let over = tokio::time::sleep(wait);
+        tokio::pin!(over);
         loop {
             // Registered before looking, so that a job that comes in between is not missed.
             let ready = self.inner.ready.notified();
@@ -255,6 +255,8 @@ impl Engine {
             tokio::select! {
                 () = ready => {}
                 () = self.next_parked() => {}
+                // Only here: what is being claimed would be nobody's until its lease has run out.
+                () = &mut over => return Ok(Vec::new()),
             }
         }
     }
@@ -293,6 +295,8 @@ impl Engine {
             _ => None,
         };
         let lease = self.lease(job.id, job.attempt, job.fence);
+        let mut options = job.spec.options.or(&client.options);
+        options.budget = options.budget.or(self.inner.config.spending.job_budget);
         Assignment {
             lease,
             repo: client.repo,
@@ -305,7 +309,7 @@ impl Engine {
             prompt: job.spec.prompt,
             title: job.spec.title,
             os_feature_id: job.spec.os_feature_id,
-            options: job.spec.options.or(&client.options),
+            options,
             trusted: client.trusted,
             credential: job.paid_by.map(|paid_by| paid_by.name),
             brought: job.spec.secrets,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agent_domain::{
-    AgentHealth, Caps, Cidr, Clock, Ending, Ids, LeaseTerms, Mirrors, Reason, TranscriptReader,
+    AgentHealth, Cidr, Clock, Ending, Ids, LeaseTerms, Mirrors, Reason, Spending, TranscriptReader,
     Watermark,
 };
 use agent_storage::Store;
@@ -47,8 +47,8 @@ pub struct EngineConfig {
     pub disk: DiskConfig,
     /// How long ended jobs are kept.
     pub retention: Retention,
-    /// What all jobs together may spend.
-    pub caps: Caps,
+    /// What jobs may spend where nothing else is said, and all together.
+    pub spending: Spending,
 }
 
 impl EngineConfig {
@@ -68,7 +68,7 @@ impl EngineConfig {
             callback_allow: Vec::new(),
             disk,
             retention: Retention::default(),
-            caps: Caps::default(),
+            spending: Spending::default(),
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use agent_domain::{Allotted, Caps, ClientId, Job, State, Timestamp};
+use agent_domain::{Allotted, ClientId, Job, Spending, State, Timestamp};
 use rusqlite::{Connection, params};
 
 use crate::lanes::{InLine, Next};
@@ -56,21 +56,24 @@ impl Store {
         mut decide: impl FnMut(&Job) -> Option<Change> + Send + 'static,
     ) -> Result<Vec<JobWithClient>, StoreError> {
         let decide = move |job: &Job, _| decide(job);
-        self.claim_within(limit, now, Caps::default(), decide).await
+        self.claim_within(limit, now, Spending::default(), decide)
+            .await
     }
 
-    /// As [`Store::claim`], and tells `decide` what the job may spend where everybody together may
-    /// spend no more than `caps`. What it changes without making it run is returned as well, and not
+    /// As [`Store::claim`], and tells `decide` what the job may spend by its client's settings and the
+    /// server's. What it changes without making it run is returned as well, and not
     /// counted.
     pub async fn claim_within(
         &self,
         limit: u32,
         now: Timestamp,
-        caps: Caps,
+        settings: Spending,
         decide: impl FnMut(&Job, Allotted) -> Option<Change> + Send + 'static,
     ) -> Result<Vec<JobWithClient>, StoreError> {
         let claim = move |conn: &Connection| {
-            counted(conn, |tally| claim(conn, limit, now, caps, decide, tally))
+            counted(conn, |tally| {
+                claim(conn, limit, now, settings, decide, tally)
+            })
         };
         self.write(claim).await
     }
@@ -119,7 +122,7 @@ struct Passed {
 /// What is asked about each job, and what has come of it.
 struct Asking<D> {
     now: Timestamp,
-    caps: Caps,
+    settings: Spending,
     decide: D,
     /// How many more may be taken.
     free: usize,
@@ -144,14 +147,14 @@ fn claim(
     conn: &Connection,
     limit: u32,
     now: Timestamp,
-    caps: Caps,
+    settings: Spending,
     decide: impl FnMut(&Job, Allotted) -> Option<Change>,
     tally: &mut Tally,
 ) -> Result<Vec<JobWithClient>, StoreError> {
     promote(conn, now, tally)?;
     let mut asking = Asking {
         now,
-        caps,
+        settings,
         decide,
         free: usize::try_from(limit).unwrap_or(usize::MAX),
         changed: Vec::new(),
@@ -207,7 +210,7 @@ fn ask(
     let Some(ready) = jobs::find(conn, next.id)? else {
         return Ok(Answer::Passed);
     };
-    let allotted = purse::allotted(conn, &ready, asking.caps, asking.free, asking.now)?;
+    let allotted = purse::allotted(conn, &ready, asking.settings, asking.free, asking.now)?;
     if allotted == Allotted::Later {
         return Ok(Answer::AllPassed);
     }

@@ -1,6 +1,8 @@
 //! What an attempt that is about to begin may spend, by what the ledger and the running jobs say.
 
-use agent_domain::{Account, Allotted, Caps, ClientId, Timestamp, Usd, allot, utc_day, utc_month};
+use agent_domain::{
+    Account, Allotted, Caps, ClientId, Spending, Timestamp, Usd, Whose, allot, utc_day, utc_month,
+};
 use rusqlite::{Connection, params};
 
 use crate::ledger::EVERYONE;
@@ -19,12 +21,12 @@ pub(crate) const RESERVED_BY_CLIENT: &str = "
     SELECT coalesce(sum(allotted_nanos), 0) FROM jobs INDEXED BY jobs_client_status
     WHERE client_id = ?1 AND status = 'running'";
 
-/// Decides what a ready job may spend; `total` are the caps of everybody together, and `free` more
-/// attempts could begin now.
+/// Decides what a ready job may spend under the server's settings, where `free` more attempts could
+/// begin now.
 pub(crate) fn allotted(
     conn: &Connection,
     ready: &JobWithClient,
-    total: Caps,
+    settings: Spending,
     free: usize,
     now: Timestamp,
 ) -> Result<Allotted, StoreError> {
@@ -33,10 +35,11 @@ pub(crate) fn allotted(
     if !client.caps.is_none() {
         accounts.push(account(conn, Some(client.id), client.caps, now)?);
     }
-    if !total.is_none() {
-        accounts.push(account(conn, None, total, now)?);
+    if !settings.caps.is_none() {
+        accounts.push(account(conn, None, settings.caps, now)?);
     }
-    let budget = job.spec.options.budget.or(client.options.budget);
+    let of_job = job.spec.options.budget.or(client.options.budget);
+    let budget = of_job.or(settings.job_budget);
     let free = u32::try_from(free).unwrap_or(u32::MAX);
     let cost = job.facts.cost.unwrap_or_default();
     Ok(allot(budget, cost, &accounts, free, now))
@@ -61,6 +64,7 @@ fn account(
         None => sql::one(conn, RESERVED, [], sum)?,
     };
     Ok(Account {
+        whose: client.map_or(Whose::Everyone, |_| Whose::Client),
         caps,
         today: Usd::from_nanos(today),
         this_month: Usd::from_nanos(this_month),

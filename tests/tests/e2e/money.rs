@@ -95,3 +95,46 @@ fn a_clients_cap_parks_what_it_leaves_no_money_for_until_its_day_is_over_or_it_i
         assert_eq!(done["status"], "completed", "{done:#}");
     }
 }
+
+#[test]
+fn at_a_cap_of_the_server_jobs_fail_where_that_is_set_and_say_until_when() {
+    let builder = Builder::new().unwrap();
+    let repo = builder.repo("acme", "app").unwrap();
+    let builder = builder
+        .env("BUDGET_MONTHLY_USD", "0.0125")
+        .env("BUDGET_REACHED", "fail");
+    let server = builder.start().unwrap();
+    let first = submit(&server, &repo, "a", "write a.txt a\nresult ok", json!({}));
+    assert_eq!(server.wait(&first).unwrap()["status"], "completed");
+    let second = submit(&server, &repo, "b", "result ok", json!({}));
+    let job = server.wait(&second).unwrap();
+    assert_eq!(
+        (
+            &job["status"],
+            &job["reason"],
+            &job["attempt"],
+            &job["costUsd"]
+        ),
+        (&json!("failed"), &json!("budget"), &json!(0), &Value::Null),
+        "{job:#}"
+    );
+    let error = job["error"].as_str().unwrap();
+    let cap = "all jobs together have cost $0.0125 this month and may cost $0.0125 a month";
+    assert!(error.contains(cap), "{error}");
+    assert!(error.ends_with("-01T00:00:00.000Z"), "{error}");
+}
+
+#[test]
+fn a_job_that_names_no_budget_has_the_servers() {
+    let builder = Builder::new().unwrap();
+    let repo = builder.repo("acme", "app").unwrap();
+    let server = builder.env("JOB_BUDGET_USD", "0.01").start().unwrap();
+    let without = submit(&server, &repo, "a", "result ok", json!({}));
+    let own = submit(&server, &repo, "b", "result ok", json!({"budgetUsd": 0.02}));
+    let without = server.wait(&without).unwrap();
+    assert_eq!(
+        (&without["status"], &without["reason"]),
+        (&json!("failed"), &json!("budget"))
+    );
+    assert_eq!(server.wait(&own).unwrap()["status"], "completed");
+}

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use agent_domain::{
-    Assignment, ClientChange, Coordinator as _, Edit, Ending, Facts, JobId, Reason, Report, State,
-    Status, Usd, iso_millis,
+    Assignment, AtCap, ClientChange, Coordinator as _, Edit, Ending, Facts, JobId, Reason, Report,
+    Spending, State, Status, Usd, iso_millis,
 };
 
 use crate::stage::{Stage, told};
@@ -140,4 +140,57 @@ async fn a_job_is_given_what_its_budget_leaves_and_fails_when_that_is_nothing() 
     assert_eq!(job.state.status(), Status::Failed);
     assert_eq!(job.state.reason(), Some(Reason::Budget));
     assert_eq!((job.attempt, job.facts.cost), (2, Some(usd(0.5))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_at_a_cap_fails_where_that_is_set_before_it_has_cost_anything_and_says_which_cap() {
+    let spending = Spending {
+        at_cap: AtCap::Fail,
+        ..Spending::default()
+    };
+    let mut stage = Stage::with_money(LEASE, spending).await;
+    let ids = submit(&stage, 3).await;
+    cap(&stage, 1.0).await;
+    let runs = stage.claim(1).await;
+    assert_eq!(stage.claim(1).await, [], "what is reserved may come free");
+    assert_eq!(stage.status(ids[1]).await, Status::Queued);
+    ends(&stage, &runs[0], 1.25).await;
+    assert_eq!(stage.claim(1).await, []);
+    stage.restart().await;
+    for id in &ids[1..] {
+        let job = stage.job(*id).await;
+        assert_eq!((job.attempt, job.facts.cost), (0, None));
+        let State::Failed { reason, error, .. } = job.state else {
+            panic!("{:?}", job.state);
+        };
+        assert_eq!(reason, Reason::Budget);
+        let expected = "the client's jobs have cost $1.25 today and may cost $1 a day: \
+             there is money again from 2025-01-08T00:00:00.000Z";
+        assert_eq!(error, expected);
+    }
+    stage.clock.step(HALF_A_DAY);
+    stage.submit("tomorrow").await;
+    assert_eq!(allotted(&stage.claim(1).await), [Some(usd(1.0))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_has_its_own_budget_else_its_clients_else_the_servers() {
+    let spending = Spending {
+        job_budget: Some(usd(3.0)),
+        ..Spending::default()
+    };
+    let stage = Stage::with_money(LEASE, spending).await;
+    stage.submit("server").await;
+    let run = stage.claim(1).await.remove(0);
+    assert_eq!(run.facts.allotted, Some(usd(3.0)));
+    // Whoever runs it has to know whether it is its own budget that is used up.
+    assert_eq!(run.options.budget, Some(usd(3.0)));
+    let client = stage.store.clients().await.unwrap().remove(0).id;
+    let mut change = ClientChange::default();
+    change.options.budget = Edit::Set(usd(2.0));
+    stage.engine.update_client(client, change).await.unwrap();
+    stage.submit("client").await;
+    assert_eq!(allotted(&stage.claim(1).await), [Some(usd(2.0))]);
+    stage.submit_within("own", usd(5.0)).await;
+    assert_eq!(allotted(&stage.claim(1).await), [Some(usd(5.0))]);
 }

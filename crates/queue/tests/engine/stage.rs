@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use agent_domain::{
     Assignment, BoxFuture, BranchName, Clock, Coordinator as _, Job, JobId, JobSecrets, JobSpec,
     LeaseTerms, MirrorError, Mirrors, RepoSlug, RunOptions, RunSummary, RunUsage, SecretKinds,
-    Share, Status, Timestamp, Tokens, TranscriptEvent, TranscriptReader, Usage, Usd, WorkerId,
+    Share, Spending, Status, Timestamp, Tokens, TranscriptEvent, TranscriptReader, Usage, Usd,
+    WorkerId,
 };
 use agent_queue::{Engine, EngineConfig, EngineError, EngineParts, RandomIds, Submission, Target};
 use agent_storage::{Store, StoreConfig};
@@ -110,23 +111,30 @@ pub(crate) struct Stage {
     pub(crate) clock: Arc<SetClock>,
     pub(crate) worker: WorkerId,
     terms: LeaseTerms,
+    spending: Spending,
     dir: TempDir,
 }
 
 impl Stage {
     pub(crate) async fn new(lease: Duration) -> Self {
+        Self::with_money(lease, Spending::default()).await
+    }
+
+    /// With what the server's settings let jobs spend.
+    pub(crate) async fn with_money(lease: Duration, spending: Spending) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.db");
         let store = Store::open(StoreConfig { path, readers: 2 }).unwrap();
         let clock = Arc::new(SetClock(AtomicI64::new(1_736_251_200)));
         let terms = LeaseTerms::new(lease);
-        let engine = engine(&dir, &store, &clock, terms).await;
+        let engine = engine(&dir, &store, &clock, terms, spending).await;
         Self {
             engine,
             store,
             clock,
             worker: WorkerId("w".into()),
             terms,
+            spending,
             dir,
         }
     }
@@ -134,7 +142,8 @@ impl Stage {
     /// Another engine on the same store, as after a restart.
     pub(crate) async fn restart(&mut self) {
         self.engine.stop(Duration::from_secs(1)).await;
-        self.engine = engine(&self.dir, &self.store, &self.clock, self.terms).await;
+        let (terms, spending) = (self.terms, self.spending);
+        self.engine = engine(&self.dir, &self.store, &self.clock, terms, spending).await;
     }
 
     pub(crate) async fn submit(&self, branch: &str) -> JobId {
@@ -250,10 +259,17 @@ fn submission(branch: &str, url: Option<&str>) -> Submission {
     }
 }
 
-async fn engine(dir: &TempDir, store: &Store, clock: &Arc<SetClock>, lease: LeaseTerms) -> Engine {
+async fn engine(
+    dir: &TempDir,
+    store: &Store,
+    clock: &Arc<SetClock>,
+    lease: LeaseTerms,
+    spending: Spending,
+) -> Engine {
     let parts = EngineParts {
         config: EngineConfig {
             lease,
+            spending,
             callback_allow: vec!["127.0.0.1".parse().unwrap()],
             ..EngineConfig::new(dir.path().join("logs"))
         },

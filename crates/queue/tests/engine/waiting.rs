@@ -1,8 +1,8 @@
-//! The order of waiting jobs, over hours.
+//! The order of waiting jobs, over hours, and how they are waited for.
 
 use std::time::Duration;
 
-use agent_domain::{Coordinator as _, Ending, Facts, JobId, Priority, Report};
+use agent_domain::{Coordinator as _, Ending, Facts, JobId, Priority, Report, Status};
 
 use crate::stage::Stage;
 
@@ -47,4 +47,14 @@ async fn who_has_waited_longer_than_another_is_urgent_goes_first_so_that_nobody_
         "unhurried",
     ];
     assert_eq!(order, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_claimed_at_the_end_of_a_wait_has_a_holder() {
+    let stage = Stage::new(Duration::from_secs(30)).await;
+    let claim = || stage.engine.claim(&stage.worker, 1, Duration::ZERO);
+    assert_eq!(claim().await.unwrap(), []);
+    let id = stage.submit("a").await;
+    assert_eq!(claim().await.unwrap()[0].lease.job, id);
+    assert_eq!(stage.status(id).await, Status::Running);
 }
