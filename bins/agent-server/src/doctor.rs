@@ -145,6 +145,9 @@ fn look(settings: Settings) -> anyhow::Result<Vec<Check>> {
             "set it to a long random text and give it to the receivers",
         ));
     }
+    if let Some(impatience) = preflight::impatience(config.run_defaults.idle_timeout) {
+        checks.push(Check::less("silence", impatience, "leave it at 900"));
+    }
     checks.push(match preflight::find(Path::new("git")) {
         Some(path) => Check::ok("git", path.display().to_string()),
         None => Check::missing(

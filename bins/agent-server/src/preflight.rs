@@ -1,9 +1,10 @@
 //! Says at start what is missing on this machine, and how to get it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use agent_forge::Forge;
-use agent_runner::{Level, Limits, Means, Runner, process_control};
+use agent_runner::{LONGEST_STALL, Level, Limits, Means, Runner, process_control};
 use anyhow::bail;
 
 use crate::sandbox::Choice;
@@ -38,6 +39,18 @@ pub(crate) fn warn_of_settings(config: &Config) {
     if config.signing_key.is_none() {
         tracing::warn!("WEBHOOK_SECRET is not set: callbacks are sent unsigned");
     }
+    if let Some(impatience) = impatience(config.run_defaults.idle_timeout) {
+        tracing::warn!("{impatience}; the default is 900");
+    }
+}
+
+/// What is wrong with a limit on silence that is not longer than the CLI's own silences.
+pub(crate) fn impatience(limit: Option<Duration>) -> Option<String> {
+    let limit = limit.filter(|limit| *limit <= LONGEST_STALL)?.as_secs();
+    let stall = LONGEST_STALL.as_secs();
+    Some(format!(
+        "JOB_IDLE_TIMEOUT_SECONDS={limit} ends jobs that would have gone on: the CLI is silent for up to {stall} s when the API stalls"
+    ))
 }
 
 /// Warns of limits on runs that this machine does not keep.
@@ -120,6 +133,21 @@ pub(crate) fn find(program: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_on_silence_is_to_be_longer_than_the_clis_own_silences() {
+        for (seconds, is_too_short) in [
+            (1, true),
+            (300, true),
+            (361, true),
+            (362, false),
+            (900, false),
+        ] {
+            let warning = impatience(Some(Duration::from_secs(seconds)));
+            assert_eq!(warning.is_some(), is_too_short, "{seconds}");
+        }
+        assert_eq!(impatience(None), None);
+    }
 
     #[test]
     fn programs_are_found_on_the_path_and_by_their_own_path() {

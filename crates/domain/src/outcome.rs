@@ -57,6 +57,8 @@ pub enum Stop {
     Idle,
     /// It has cost more than it may.
     Budget,
+    /// It had said its result and was silent since, and its process stayed.
+    Stayed,
 }
 
 /// How a run of the agent ended.
@@ -138,7 +140,7 @@ pub struct ResultSummary {
 /// Judges a run: `Ok` when the agent succeeded, else why it did not.
 ///
 /// Success takes an exit code of 0 and a last result that is no error, and that we did not end
-/// the run ourselves. A run of which something lives on has not ended well, whatever it said.
+/// the run ourselves, save one that was done and only stayed. A run of which something lives on has not ended well, whatever it said.
 pub fn judge(end: &RunEnd) -> Result<(), Ending> {
     if !end.unkillable.is_empty() {
         return Err(unkillable(&end.unkillable));
@@ -151,12 +153,13 @@ pub fn judge(end: &RunEnd) -> Result<(), Ending> {
         Some(Stop::Idle) => {
             return failed(Reason::Idle, "the agent was silent longer than allowed");
         }
-        // One that was done but for what it had left in the background has kept to the rules.
-        Some(Stop::Budget) if has_succeeded(end) => return Ok(()),
+        // One that was done but for what it had left in the background has kept to the rules, and
+        // its exit code is of our making.
+        Some(Stop::Budget | Stop::Stayed) if has_succeeded(end) => return Ok(()),
         Some(Stop::Budget) => {
             return failed(Reason::Budget, "the agent has cost more than it may");
         }
-        None => {}
+        Some(Stop::Stayed) | None => {}
     }
     if let Some(error) = &end.spawn_error {
         return failed(Reason::Spawn, error);
@@ -302,6 +305,25 @@ mod tests {
             end.stop = Some(Stop::Budget);
             assert_eq!(reason(&end), expected);
             assert_eq!(judge(&end).is_ok(), expected.is_none());
+        }
+    }
+
+    #[test]
+    fn a_run_that_stayed_after_its_result_is_judged_by_that_result() {
+        for (said, expected) in [
+            (Some(result("success", false)), None),
+            (
+                Some(result("error_max_turns", true)),
+                Some(Reason::MaxTurns),
+            ),
+            (None, Some(Reason::AgentFailed)),
+        ] {
+            for code in [0, 143] {
+                let mut end = ended(code, said.clone());
+                end.stop = Some(Stop::Stayed);
+                assert_eq!(reason(&end), expected);
+                assert_eq!(judge(&end).is_ok(), expected.is_none());
+            }
         }
     }
 

@@ -25,6 +25,9 @@ pub struct RunObserver {
     meter: Meter,
     masker: Masker,
     retry: Option<ApiRetry>,
+    is_done: bool,
+    /// No result counts any more but for what it says of the cost.
+    is_closed: bool,
 }
 
 impl RunObserver {
@@ -48,9 +51,7 @@ impl RunObserver {
         if let Some(session) = self.name(&event, "session_id") {
             self.summary.session_id = Some(session);
         }
-        if matches!(kind.as_str(), "assistant" | "user" | "result") {
-            self.retry = None;
-        }
+        self.note_where_it_is(&event, &kind);
         match kind.as_str() {
             "system" if event.text("subtype").as_deref() == Some("init") => self.init(&event),
             "assistant" => self.assistant(&event),
@@ -67,7 +68,9 @@ impl RunObserver {
                 for denied in event.objects("permission_denials") {
                     self.denied(&denied);
                 }
-                self.summary.result = Some(self.result(&event));
+                if !self.is_closed {
+                    self.summary.result = Some(self.result(&event));
+                }
             }
             _ => {}
         }
@@ -93,6 +96,28 @@ impl RunObserver {
         RunSummary {
             usage: self.meter.into_usage(),
             ..self.summary
+        }
+    }
+
+    /// Whether the agent itself has said nothing since its last result: it is done, but for what it
+    /// may wait for in the background.
+    pub(crate) fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    /// What is said from here on changes nothing about the result: it is about the ending of the run.
+    pub(crate) fn close(&mut self) {
+        self.is_closed = true;
+    }
+
+    fn note_where_it_is(&mut self, event: &Object<'_>, kind: &str) {
+        let is_begin = kind == "system" && event.text("subtype").as_deref() == Some("init");
+        let goes_on = matches!(kind, "assistant" | "user" | "result");
+        if goes_on {
+            self.retry = None;
+        }
+        if is_begin || goes_on && event.text("parent_tool_use_id").is_none() {
+            self.is_done = kind == "result";
         }
     }
 
@@ -331,6 +356,47 @@ mod tests {
         assert_eq!(result.subtype, "success");
         assert_eq!(result.api_error.as_deref(), Some("[masked]"));
         assert!(result.text.ends_with("x [masked]"), "{}", result.text);
+    }
+
+    #[test]
+    fn an_agent_is_done_from_a_result_until_it_begins_another_turn() {
+        let mut observer = RunObserver::default();
+        for (line, is_done) in [
+            (r#"{"type":"system","subtype":"init"}"#, false),
+            (r#"{"type":"assistant","message":{}}"#, false),
+            (
+                r#"{"subtype":"success","is_error":false,"result":"one","type":"result"}"#,
+                true,
+            ),
+            (r#"{"type":"system","subtype":"task_updated"}"#, true),
+            (
+                r#"{"type":"assistant","parent_tool_use_id":"t","message":{}}"#,
+                true,
+            ),
+            (r#"{"type":"system","subtype":"task_notification"}"#, true),
+            (r#"{"type":"system","subtype":"init"}"#, false),
+            (
+                r#"{"subtype":"success","is_error":false,"result":"two","type":"result"}"#,
+                true,
+            ),
+        ] {
+            observer.line(line.as_bytes());
+            assert_eq!(observer.is_done(), is_done, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_result_said_while_the_run_is_ended_changes_the_cost_only() {
+        let mut observer = RunObserver::default();
+        observer.line(br#"{"type":"result","subtype":"success","is_error":false,"result":"done","total_cost_usd":0.25}"#);
+        observer.close();
+        observer.line(br#"{"type":"result","subtype":"error_during_execution","is_error":true,"total_cost_usd":0.5}"#);
+        assert_eq!(observer.cost(), Usd::from_dollars(0.5));
+        let result = observer.into_summary().result.unwrap();
+        assert_eq!(
+            (result.subtype.as_str(), result.text.as_str()),
+            ("success", "done")
+        );
     }
 
     #[test]

@@ -165,6 +165,16 @@ impl Output {
         self.observer.cost()
     }
 
+    /// Whether the agent is done; see [`RunObserver::is_done`].
+    pub(crate) fn is_done(&self) -> bool {
+        self.observer.is_done()
+    }
+
+    /// Lets no later result take the place of the last one.
+    pub(crate) fn close(&mut self) {
+        self.observer.close();
+    }
+
     /// Whether enough is collected to be written at once.
     pub(crate) fn is_large(&mut self) -> bool {
         self.log.pending().len() >= BATCH

@@ -199,6 +199,7 @@ mod stop {
             Stop::TimedOut => "timed_out",
             Stop::Idle => "idle",
             Stop::Budget => "budget",
+            Stop::Stayed => "stayed",
         });
         word.serialize(serializer)
     }
@@ -212,6 +213,7 @@ mod stop {
             Some("timed_out") => Ok(Some(Stop::TimedOut)),
             Some("idle") => Ok(Some(Stop::Idle)),
             Some("budget") => Ok(Some(Stop::Budget)),
+            Some("stayed") => Ok(Some(Stop::Stayed)),
             Some(other) => Err(D::Error::custom(format!("unknown stop {other}"))),
         }
     }
@@ -332,7 +334,11 @@ mod tests {
             unkillable: vec![7],
         };
         let folder = tempfile::tempdir().unwrap();
-        for end in [end, RunEnd::default()] {
+        let stayed = RunEnd {
+            stop: Some(Stop::Stayed),
+            ..RunEnd::default()
+        };
+        for end in [end, stayed, RunEnd::default()] {
             let record = ExitRecord {
                 end: end.clone(),
                 log_length: 7,

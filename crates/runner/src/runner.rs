@@ -46,9 +46,17 @@ pub struct Ladder {
     pub term_to_kill: Duration,
     /// From the agent's own end to that of whatever still holds its output open.
     pub drain: Duration,
+    /// From a result after which nothing more is said to the first step, where the agent stays; its
+    /// limit on silence may be shorter. It may have something in the background, and go on after that.
+    #[serde(default = "stay")]
+    pub stay: Duration,
     /// From the killing of everything to the admission that it cannot be killed.
     #[serde(default = "patience")]
     pub patience: Duration,
+}
+
+fn stay() -> Duration {
+    Ladder::default().stay
 }
 
 fn patience() -> Duration {
@@ -61,6 +69,7 @@ impl Default for Ladder {
             int_to_term: Duration::from_secs(2),
             term_to_kill: Duration::from_secs(8),
             drain: Duration::from_secs(2),
+            stay: Duration::from_mins(10),
             patience: Duration::from_secs(30),
         }
     }

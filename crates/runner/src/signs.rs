@@ -1,9 +1,15 @@
 //! What a run shows of itself while it is on, beside its log.
 
+use std::time::Duration;
+
 use agent_domain::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Object;
+
+/// How long the CLI can be silent and go on all the same: so long it waits for a model's API that has
+/// taken its request and answers nothing.
+pub const LONGEST_STALL: Duration = Duration::from_secs(361);
 
 /// What the supervisor tells of a living run, whenever it changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +54,7 @@ impl ApiRetry {
 
     fn next(&self, at: Timestamp) -> Option<Timestamp> {
         let delay = u64::try_from(self.delay_ms?).ok()?;
-        at.checked_add(std::time::Duration::from_millis(delay)).ok()
+        at.checked_add(Duration::from_millis(delay)).ok()
     }
 
     fn cause(&self) -> String {

@@ -227,8 +227,14 @@ impl Supervision {
         due.into_iter().flatten().min()
     }
 
+    /// When the agent has been silent for too long.
     fn idle_at(&self) -> Option<Instant> {
-        self.heard_at.checked_add(self.idle_timeout?)
+        self.heard_at.checked_add(self.patience()?)
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        let stay = self.output.is_done().then_some(self.ladder.stay);
+        [stay, self.idle_timeout].into_iter().flatten().min()
     }
 
     async fn keep_time(&mut self) {
@@ -257,17 +263,26 @@ impl Supervision {
                     &format!("ran longer than {limit}: stopping the agent"),
                 );
             } else if passed(self.idle_at()) && !was_blocked {
-                let limit = seconds(self.idle_timeout);
-                self.begin(
-                    Stop::Idle,
-                    &format!("silent for {limit}: stopping the agent"),
-                );
+                self.lose_patience();
             }
         } else if self.exit_code.is_none() && passed(self.step_at) {
             self.climb().await;
         }
         if passed(self.leave_at) && !self.output.is_blocked() {
             self.leave().await;
+        }
+    }
+
+    /// One that has said its result is done, and what it says while it is ended changes nothing.
+    fn lose_patience(&mut self) {
+        let limit = seconds(self.patience());
+        if self.output.is_done() {
+            self.output.close();
+            let text = format!("silent for {limit} since its result: ending the agent");
+            self.begin(Stop::Stayed, &text);
+        } else {
+            let text = format!("silent for {limit}: stopping the agent");
+            self.begin(Stop::Idle, &text);
         }
     }
 

@@ -305,6 +305,59 @@ fn an_error_result_with_exit_code_0_and_a_success_with_exit_code_1_both_fail() {
     nothing_is_left(&server).unwrap();
 }
 
+/// A turn, its result, and another one that what was left in the background has brought about.
+fn two_turns(last: &str) -> String {
+    let noted = json!({
+        "type": "system", "subtype": "task_notification", "task_id": "b1", "status": "completed",
+    });
+    format!(
+        "init\nprice 0.25\nwrite a.txt a\nresult ok I wait for the tests.\nsilence 500ms\nevent {noted}\n\
+         init\nwrite b.txt b\nresult {last}"
+    )
+}
+
+#[test]
+fn of_two_results_the_last_one_counts_and_is_paid_for_once() {
+    let (server, repo) = start();
+    let well = run(&server, &repo, &two_turns("ok The tests pass."), json!({}));
+    assert_eq!(well["status"], "completed", "{well:#}");
+    assert_eq!(
+        (&well["filesChanged"], &well["costUsd"]),
+        (&json!(2), &json!(0.5))
+    );
+    let spent = || {
+        let usage = server.client().get("/usage").unwrap().expect(200).unwrap();
+        usage["total"]["costUsd"].clone()
+    };
+    assert_eq!(spent(), 0.5);
+    let body = with(body(&repo, "fix/more", &two_turns("max_turns")), json!({}));
+    let badly = server.wait(&server.submit(&body).unwrap()).unwrap();
+    failed(&badly, "max_turns");
+    assert_eq!(badly["costUsd"], 0.5);
+    assert_eq!(spent(), 1.0);
+    nothing_is_left(&server).unwrap();
+}
+
+#[test]
+fn an_agent_that_says_a_result_and_never_exits_is_ended_and_its_work_is_delivered() {
+    let (server, repo) = start();
+    let pids = server.dir().join("pids");
+    let script = format!(
+        "price 0.25\nsurvivor setsid {}\nwrite a.txt a\nresult ok done\nprice 0\nhang",
+        pids.display()
+    );
+    let job = run(&server, &repo, &script, json!({"idleTimeoutSeconds": 2}));
+    assert_eq!(job["status"], "completed", "{job:#}");
+    assert_eq!(
+        (&job["reason"], &job["costUsd"]),
+        (&Value::Null, &json!(0.25))
+    );
+    assert!(repo.rev("fix/it").is_some(), "it is pushed");
+    let log = server.log(job["id"].as_str().unwrap()).unwrap();
+    assert!(log.contains("silent for 2 s since its result"), "{log}");
+    nothing_is_left(&server).unwrap();
+}
+
 #[test]
 fn an_agent_that_ends_without_a_result_fails_whatever_its_exit_code() {
     let (server, repo) = start();
@@ -444,19 +497,5 @@ fn a_background_command_of_the_agent_is_run_in_the_foreground() {
     let job = run(&server, &repo, script, json!({}));
     assert_eq!(job["status"], "completed");
     assert_eq!(repo.show("fix/it", "later.txt").unwrap(), b"later\n");
-    nothing_is_left(&server).unwrap();
-}
-
-#[test]
-fn an_agent_that_does_not_end_after_its_result_is_idle_not_completed() {
-    let (server, repo) = start();
-    let job = run(
-        &server,
-        &repo,
-        "write a.txt a\nresult ok\nhang",
-        json!({"idleTimeoutSeconds": 1}),
-    );
-    failed(&job, "idle");
-    assert_eq!(kept(&server, &repo, &job, "a.txt"), "a");
     nothing_is_left(&server).unwrap();
 }

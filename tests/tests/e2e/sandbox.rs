@@ -315,11 +315,16 @@ fn the_doctor_says_what_works_and_how_to_get_the_rest_and_leaves_nothing() {
 
     let (code, text) = doctor(
         &builder,
-        &[("AGENT_API_SECRET", ""), ("CLAUDE_BIN", "/nowhere/claude")],
+        &[
+            ("AGENT_API_SECRET", ""),
+            ("CLAUDE_BIN", "/nowhere/claude"),
+            ("JOB_IDLE_TIMEOUT_SECONDS", "300"),
+        ],
         &[],
     );
     assert_eq!(code, Some(1), "{text}");
     for line in [
+        "JOB_IDLE_TIMEOUT_SECONDS=300 ends jobs",
         "AGENT_API_SECRET is not set",
         "-> export AGENT_API_SECRET=",
         "/nowhere/claude is not installed",

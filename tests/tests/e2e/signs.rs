@@ -1,6 +1,6 @@
 //! What a job shows of its agent while it runs.
 
-use agent_tests::job::{body, nothing_is_left, reached};
+use agent_tests::job::{body, nothing_is_left, reached, with};
 use agent_tests::server::Builder;
 use serde_json::{Value, json};
 use std::fs;
@@ -58,5 +58,33 @@ fn an_api_that_is_asked_again_is_shown_until_the_run_goes_on_also_over_a_restart
     let entries = history["history"].as_array().unwrap();
     let agent = entries.iter().filter(|entry| entry["event"] == "agent");
     assert_eq!(agent.count(), 1, "{history:#}");
+    nothing_is_left(&server).unwrap();
+}
+
+#[test]
+fn a_stall_of_the_api_ends_well_unless_it_is_longer_than_the_idle_limit() {
+    let builder = Builder::new().unwrap();
+    let repo = builder.repo("acme", "app").unwrap();
+    let server = builder.start().unwrap();
+    let run = |branch: &str, stall: &str, limit: u32| {
+        let script = format!("text I begin.\n{stall}\nretry 1 -\n{stall}\nwrite a.txt done");
+        let limit = json!({ "idleTimeoutSeconds": limit });
+        let body = with(body(&repo, branch, &script), limit);
+        let id = server.submit(&body).unwrap();
+        server.wait(&id).unwrap()
+    };
+    // Silent twice, for longer than the limit in all, but each time for less.
+    let patient = run("fix/patient", "silence 4s", 7);
+    assert_eq!(patient["status"], "completed", "{patient:#}");
+    let impatient = run("fix/impatient", "silence 1m", 2);
+    assert_eq!(
+        (
+            &impatient["status"],
+            &impatient["reason"],
+            &impatient["phaseDetail"]
+        ),
+        (&json!("failed"), &json!("idle"), &Value::Null),
+        "{impatient:#}"
+    );
     nothing_is_left(&server).unwrap();
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use crate::support::Place;
-use agent_domain::{LogStream, Stop};
+use agent_domain::{LogStream, Stop, judge};
 use agent_runner::Ladder;
 
 const LONG: Ladder = Ladder {
@@ -13,7 +13,10 @@ const LONG: Ladder = Ladder {
     term_to_kill: Duration::from_mins(1),
     drain: Duration::from_mins(1),
     patience: Duration::from_mins(1),
+    stay: Duration::from_mins(1),
 };
+
+const DONE: &str = r#"echo '{"type":"result","subtype":"success","is_error":false,"result":"done","total_cost_usd":0.25}'"#;
 
 /// Starts a script, cancels it once it has made the file `up`, and waits for the end.
 async fn cancelled(place: &Place) -> (agent_domain::RunEnd, Duration) {
@@ -115,6 +118,52 @@ async fn silence_ends_a_run_and_a_byte_on_either_stream_is_no_silence() {
     assert_eq!(end.stop, Some(Stop::Idle));
     assert_eq!(end.stderr_tail, "......");
     assert!(begun.elapsed() >= Duration::from_millis(1700));
+}
+
+#[tokio::test]
+async fn an_agent_that_stays_after_its_result_is_ended_and_the_result_is_kept() {
+    let aborted = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"total_cost_usd":0.25}"#;
+    for (trap, code) in [
+        (
+            format!("trap 'echo {}; exit 0' INT", aborted.replace('"', r#"\""#)),
+            0,
+        ),
+        ("trap '' INT TERM HUP".to_owned(), 137),
+    ] {
+        let script = format!("{trap}\n{DONE}\nwhile :; do sleep 0.05; done");
+        let place = Place::with(&script, |config| {
+            config.ladder.stay = Duration::from_millis(400);
+        });
+        let begun = Instant::now();
+        let end = place.run().await;
+        assert!(begun.elapsed() >= Duration::from_millis(400));
+        assert_eq!((end.stop, end.exit_code), (Some(Stop::Stayed), Some(code)));
+        assert_eq!(judge(&end), Ok(()), "{end:?}");
+        assert_eq!(end.summary.result.unwrap().text, "done");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_goes_on_after_a_result_is_judged_by_its_last_one() {
+    let script = format!(
+        r#"{DONE}; sleep 0.3
+        echo '{{"type":"system","subtype":"task_notification","status":"completed"}}'
+        echo '{{"type":"system","subtype":"init"}}'
+        echo '{{"type":"assistant","message":{{"id":"m"}}}}'
+        sleep 1.2
+        echo '{{"type":"result","subtype":"success","is_error":false,"result":"all done","total_cost_usd":0.75}}'"#
+    );
+    let place = Place::with(&script, |config| {
+        // Once it goes on, it may be silent for longer than between a result and the next turn.
+        config.ladder.stay = Duration::from_secs(1);
+    });
+    let end = place.run().await;
+    assert_eq!((end.stop, end.exit_code), (None, Some(0)));
+    let result = end.summary.result.unwrap();
+    assert_eq!(
+        (result.text.as_str(), result.cost_usd),
+        ("all done", Some(0.75))
+    );
 }
 
 #[tokio::test]
