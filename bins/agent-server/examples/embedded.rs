@@ -14,7 +14,8 @@ use agent_queue::{
     Engine, EngineConfig, EngineParts, LogRange, RandomIds, Submission, SystemClock, Target,
 };
 use agent_runner::{
-    ClaudeTranscript, Ladder, Limits, LogLimits, Program, Runner, RunnerConfig, agent_environment,
+    ClaudeTranscript, Ladder, Limits, LogLimits, Login, Program, Runner, RunnerConfig,
+    agent_environment,
 };
 use agent_storage::{Store, StoreConfig};
 use agent_webhook::{Sender, SenderConfig};
@@ -109,6 +110,7 @@ async fn start(home: &Path, remote_base: &str) -> anyhow::Result<(Engine, Worker
             args: vec!["supervise".into()],
         },
         environment: agent_environment(std::env::vars_os(), &[]),
+        logins: Login::of_environment(),
         attempts_dir: home.join("attempts"),
         defaults: RunOptions::default(),
         ladder: Ladder::default(),

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agent_domain::limits;
-use agent_runner::{Level, Means, agent_environment, process_control, try_sandbox};
+use agent_runner::{Level, Means, Probe, process_control, try_sandbox};
 use serde_json::json;
 
+use crate::credentials::Configured;
 use crate::sandbox::{self, Choice};
 use crate::settings::{Config, Settings};
-use crate::{money, preflight, serve};
+use crate::{environment, money, preflight, serve};
 
 /// Open files below which many readers of logs are refused.
 const FILES_WANTED: u64 = 4096;
@@ -136,7 +137,8 @@ fn table(checks: &[Check]) -> String {
 
 fn look(settings: Settings) -> anyhow::Result<Vec<Check>> {
     let (settings, has_secret) = settings.with_secret_or(PLACEHOLDER);
-    let config = settings.check()?;
+    let credentials = settings.credentials()?;
+    let config = settings.check(credentials)?;
     let mut checks = vec![api_secret(&config, has_secret)];
     if config.signing_key.is_none() {
         checks.push(Check::less(
@@ -208,15 +210,14 @@ async fn forge(config: &Config) -> Check {
     }
 }
 
-async fn programs(config: &Config, checks: &mut Vec<Check>) -> anyhow::Result<()> {
-    let environment = agent_environment(std::env::vars_os(), &config.agent_env);
-    let runner = serve::runner(config, Level::Off)?;
-    let seen = runner.probe().await;
-    let claude = config.claude.display();
-    checks.push(match seen.version {
+fn claude(config: &Config, seen: &Probe) -> Check {
+    match &seen.version {
         None => Check::missing(
             "claude",
-            format!("{claude} is not installed, or does not answer"),
+            format!(
+                "{} is not installed, or does not answer",
+                config.claude.display()
+            ),
             "npm install -g @anthropic-ai/claude-code, or set CLAUDE_BIN",
         ),
         Some(version) if seen.authenticated => Check::ok("claude", format!("{version}, logged in")),
@@ -225,7 +226,47 @@ async fn programs(config: &Config, checks: &mut Vec<Check>) -> anyhow::Result<()
             format!("{version}, not logged in"),
             "run claude login, or set ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN",
         ),
-    });
+    }
+}
+
+/// Each credential: what it is, where its secret comes from, and whether the CLI finds it.
+fn credentials(config: &Config, seen: &Probe) -> Vec<Check> {
+    let check = |one: &Configured| {
+        let Configured {
+            credential, source, ..
+        } = one;
+        let found = format!(
+            "{}: {}, from {source}",
+            credential.name,
+            credential.kind.as_str()
+        );
+        let asked = seen
+            .logins
+            .iter()
+            .find(|(name, _)| *name == credential.name);
+        match asked.and_then(|(_, found)| *found) {
+            Some(true) => Check::ok("credential", found),
+            Some(false) => Check::less(
+                "credential",
+                format!("{found}, not there: its jobs wait"),
+                source.advice(),
+            ),
+            None => Check::less(
+                "credential",
+                format!("{found}, the CLI does not say whether it is there"),
+                "see claude above, and run this again when the machine has less to do",
+            ),
+        }
+    };
+    config.credentials.iter().map(check).collect()
+}
+
+async fn programs(config: &Config, checks: &mut Vec<Check>) -> anyhow::Result<()> {
+    let environment = environment::for_agents(config);
+    let runner = serve::runner(config, Level::Off)?;
+    let seen = runner.probe().await;
+    checks.push(claude(config, &seen));
+    checks.extend(credentials(config, &seen));
     checks.push(forge(config).await);
     for level in [Level::Workspace, Level::Isolated] {
         let wall = sandbox::at(config, level)?;

@@ -2,6 +2,10 @@
 
 use std::ffi::OsString;
 
+use agent_runner::agent_environment;
+
+use crate::settings::Config;
+
 /// What git, ssh and gh need: where things are, how to reach the network, their own settings.
 const NAMES: &[&str] = &[
     "PATH",
@@ -43,6 +47,13 @@ pub(crate) fn for_git() -> Vec<(OsString, OsString)> {
 pub(crate) fn for_gh() -> Vec<(OsString, OsString)> {
     let mut variables = for_git();
     variables.extend(chosen(|name| name.starts_with("GH_")));
+    variables
+}
+
+/// The environment for agents, before what pays for each is put in.
+pub(crate) fn for_agents(config: &Config) -> Vec<(OsString, OsString)> {
+    let mut variables = agent_environment(std::env::vars_os(), &config.agent_env);
+    variables.retain(|(name, _)| !config.credentials.holds_variable(name));
     variables
 }
 

@@ -3,6 +3,7 @@
 //! This binary is the composition root: it reads settings, builds the parts, wires them and ends
 //! them in order. Everything it does is done by a library.
 
+mod credentials;
 mod disk;
 mod doctor;
 mod environment;

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_forge::Forge;
-use agent_runner::{LONGEST_STALL, Level, Limits, Means, Runner, process_control};
+use agent_runner::{LONGEST_STALL, Level, Limits, Means, Runner, process_control, unused_token};
 use anyhow::bail;
 
+use crate::credentials::Credentials;
+use crate::environment;
 use crate::sandbox::Choice;
 use crate::secrets::Secrets;
 use crate::settings::Config;
@@ -53,6 +55,18 @@ pub(crate) fn impatience(limit: Option<Duration>) -> Option<String> {
     ))
 }
 
+/// Warns of logins in the server's environment that no run uses.
+pub(crate) fn warn_of_logins(config: &Config) {
+    if !config.credentials.are_named() {
+        let environment = environment::for_agents(config);
+        if unused_token(&environment) {
+            tracing::warn!(
+                "CLAUDE_CODE_OAUTH_TOKEN is not used: there is a key as well, which goes before it"
+            );
+        }
+    }
+}
+
 /// Warns of limits on runs that this machine does not keep.
 pub(crate) fn warn_of_limits(limits: &Limits) {
     let machine = process_control(&std::process::id().to_string());
@@ -96,8 +110,20 @@ pub(crate) fn warn_of_sandbox(choice: &Choice) {
 }
 
 /// Warns when jobs would fail for want of the CLI, its login, or a way to open pull requests.
-pub(crate) async fn warn_of_programs(claude: PathBuf, runner: &Runner, forge: &Forge) {
+pub(crate) async fn warn_of_programs(
+    claude: PathBuf,
+    credentials: &Credentials,
+    runner: &Runner,
+    forge: &Forge,
+) {
     let seen = runner.probe().await;
+    for one in credentials.iter().filter(|_| credentials.are_named()) {
+        let name = &one.credential.name;
+        if seen.logins.contains(&(name.clone(), Some(false))) {
+            let advice = one.source.advice();
+            tracing::warn!("the CLI finds no login for the credential {name}: {advice}");
+        }
+    }
     match &seen.version {
         None if find(&claude).is_none() => tracing::warn!(
             "{} is not installed, or not on PATH: jobs will fail. Install it: npm install -g @anthropic-ai/claude-code, or set CLAUDE_BIN",

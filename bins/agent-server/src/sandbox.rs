@@ -101,6 +101,7 @@ pub(crate) fn at(config: &Config, level: Level) -> anyhow::Result<Sandbox> {
         config.worktrees_dir.clone(),
     ];
     hidden.extend(config.database.parent().map(Path::to_owned));
+    hidden.extend(config.credentials.files().map(Path::to_owned));
     Ok(Sandbox {
         level,
         bwrap: "bwrap".into(),

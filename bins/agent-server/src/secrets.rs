@@ -28,13 +28,13 @@ impl Secrets {
     /// Takes `settings` as secrets, and chooses from `environment` by name. Credentials in addresses
     /// (of proxies, of the remote) are secrets in any variable and any of `addresses`.
     pub(crate) fn collect<'a>(
-        settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+        settings: impl IntoIterator<Item = (String, &'a str)>,
         addresses: impl IntoIterator<Item = (&'a str, &'a str)>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Self {
         let mut found = Self(BTreeMap::new());
         for (name, value) in settings {
-            found.add(name, value);
+            found.add(&name, value);
         }
         for (name, value) in addresses {
             found.add_credentials(name, value);
@@ -83,7 +83,8 @@ fn is_secret(name: &str, value: &str) -> bool {
     let is_named = name
         .split('_')
         .any(|word| WORDS.iter().any(|known| known.eq_ignore_ascii_case(word)));
-    let is_plain = value.starts_with(['/', '~'])
+    let is_plain = name.ends_with("_FILE")
+        || value.starts_with(['/', '~'])
         || value.bytes().all(|byte| byte.is_ascii_digit())
         || ["true", "false"]
             .iter()
@@ -163,6 +164,7 @@ mod tests {
             ("USE_TOKEN", "true"),
             ("TOKEN", "1234567"),
             ("MONKEY", "banana-split"),
+            ("CREDENTIALS_FILE", "credentials.toml"),
         ];
         assert_eq!(values(&none), [""; 0]);
     }
@@ -215,7 +217,14 @@ mod tests {
 
     #[test]
     fn a_secret_too_short_to_be_masked_is_named() {
-        let found = Secrets::collect([("WEBHOOK_SECRET", "five5"), ("A", "long enough")], [], []);
+        let found = Secrets::collect(
+            [
+                ("WEBHOOK_SECRET".into(), "five5"),
+                ("A".into(), "long enough"),
+            ],
+            [],
+            [],
+        );
         assert_eq!(found.too_short(), ["WEBHOOK_SECRET"]);
     }
 }

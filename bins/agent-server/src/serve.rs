@@ -10,7 +10,6 @@ use agent_git::{Git, GitConfig};
 use agent_queue::{DiskConfig, Engine, EngineConfig, EngineParts, RandomIds, SystemClock};
 use agent_runner::{
     ClaudeTranscript, Ladder, Level, LogLimits, Masker, Program, Runner, RunnerConfig,
-    agent_environment,
 };
 use agent_storage::{Store, StoreConfig};
 use agent_webhook::{Sender, SenderConfig};
@@ -32,12 +31,14 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 /// Serves until a signal ends it.
 pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let secrets = settings.secrets();
+    let credentials = settings.credentials()?;
+    let secrets = settings.secrets(&credentials);
     start_logging(&settings, Masker::new(&secrets.all()))?;
-    let config = settings.check()?;
+    let config = settings.check(credentials)?;
     preflight::require_git()?;
     preflight::warn_of_settings(&config);
     preflight::warn_of_secrets(&secrets);
+    preflight::warn_of_logins(&config);
     preflight::warn_of_limits(&config.run_limits);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -86,12 +87,11 @@ async fn serve(config: Config, begun: Instant) -> anyhow::Result<()> {
     println!("listening on http://{}", api.address());
     let worker = Worker::start(parts.worker(&config));
     parts.engine.keep_house(Arc::new(parts.git.clone()));
-    let (runner, forge, claude) = (
-        parts.runner.clone(),
-        parts.forge.clone(),
-        config.claude.clone(),
-    );
-    tokio::spawn(async move { preflight::warn_of_programs(claude, &runner, &forge).await });
+    let (runner, forge) = (parts.runner.clone(), parts.forge.clone());
+    let (claude, credentials) = (config.claude.clone(), config.credentials.clone());
+    tokio::spawn(async move {
+        preflight::warn_of_programs(claude, &credentials, &runner, &forge).await;
+    });
     tokio::spawn(say_settled(worker.settled(), begun));
 
     signals.next().await;
@@ -241,7 +241,7 @@ pub(crate) fn forge(config: &Config) -> Forge {
 
 /// The runner with the wall that stands around agents.
 async fn walled_runner(config: &Config) -> anyhow::Result<Runner> {
-    let environment = agent_environment(std::env::vars_os(), &config.agent_env);
+    let environment = environment::for_agents(config);
     let choice = sandbox::choose(config, &environment).await?;
     preflight::warn_of_sandbox(&choice);
     runner(config, choice.level)
@@ -250,14 +250,14 @@ async fn walled_runner(config: &Config) -> anyhow::Result<Runner> {
 /// The runner with a wall of that level.
 pub(crate) fn runner(config: &Config, level: Level) -> anyhow::Result<Runner> {
     let own = std::env::current_exe().context("cannot find this program's own file")?;
-    let environment = agent_environment(std::env::vars_os(), &config.agent_env);
     Ok(Runner::new(RunnerConfig {
         claude: config.claude.clone(),
         supervisor: Program {
             path: own,
             args: vec!["supervise".into()],
         },
-        environment,
+        environment: environment::for_agents(config),
+        logins: config.credentials.logins(),
         attempts_dir: config.data_dir.join("attempts"),
         defaults: config.run_defaults.clone(),
         ladder: Ladder::default(),

@@ -11,6 +11,7 @@ use agent_webhook::{SigningKey, Trust};
 use anyhow::{Context as _, bail};
 use clap::Args;
 
+use crate::credentials::Credentials;
 use crate::disk::{DiskLimits, DiskSettings};
 use crate::money::MoneySettings;
 use crate::sandbox::{SandboxConfig, SandboxSettings};
@@ -63,6 +64,10 @@ pub(crate) struct Settings {
     /// The GitHub CLI, used where no token is set.
     #[arg(long, env = "GH_BIN", default_value = "gh")]
     gh_bin: PathBuf,
+    /// A file (TOML) that names what runs are paid with; where not set, that is what the server's
+    /// environment or this machine's login has.
+    #[arg(long, env = "CREDENTIALS_FILE", default_value = "")]
+    credentials_file: String,
     /// Model for jobs that name none; without it the CLI picks one.
     #[arg(long, env = "CLAUDE_MODEL", default_value = "")]
     claude_model: String,
@@ -147,6 +152,7 @@ pub(crate) struct Config {
     pub(crate) github_api_url: Option<String>,
     pub(crate) github_token: Option<Secret>,
     pub(crate) claude: PathBuf,
+    pub(crate) credentials: Credentials,
     pub(crate) gh: PathBuf,
     pub(crate) run_defaults: RunOptions,
     pub(crate) parks: bool,
@@ -164,13 +170,24 @@ pub(crate) struct Config {
 }
 
 impl Settings {
-    /// Settings that are secrets, and settings that are addresses and may hold some.
-    pub(crate) fn secrets(&self) -> Secrets {
+    /// What runs are paid with.
+    pub(crate) fn credentials(&self) -> anyhow::Result<Credentials> {
+        Credentials::read(&self.credentials_file, |name| std::env::var_os(name))
+    }
+
+    /// Settings that are secrets or lead to some, and settings that are addresses and may hold some.
+    pub(crate) fn secrets(&self, credentials: &Credentials) -> Secrets {
         let secrets = [
-            ("AGENT_API_SECRET", self.agent_api_secret.as_str()),
-            ("GITHUB_TOKEN", &self.github_token),
-            ("WEBHOOK_SECRET", &self.webhook_secret),
+            (
+                "AGENT_API_SECRET".to_owned(),
+                self.agent_api_secret.as_str(),
+            ),
+            ("GITHUB_TOKEN".to_owned(), &self.github_token),
+            ("WEBHOOK_SECRET".to_owned(), &self.webhook_secret),
         ];
+        let of_credentials = credentials.secrets();
+        let of_credentials = of_credentials.map(|(name, secret)| (name, secret.expose()));
+        let secrets = secrets.into_iter().chain(of_credentials);
         let addresses = [
             ("GIT_REMOTE_BASE", self.git_remote_base.as_str()),
             ("GITHUB_API_URL", &self.github_api_url),
@@ -192,8 +209,8 @@ impl Settings {
     }
 
     /// Checks everything; the error names the setting and says what to do.
-    pub(crate) fn check(self) -> anyhow::Result<Config> {
-        let secrets = self.secrets().all();
+    pub(crate) fn check(self, credentials: Credentials) -> anyhow::Result<Config> {
+        let secrets = self.secrets(&credentials).all();
         let listen = SocketAddr::new(self.host, self.port);
         let api_secret = check_secret(&self.agent_api_secret, listen)?;
         let data_dir = in_home(self.data_dir, "agent-server", "DATA_DIR")?;
@@ -217,6 +234,7 @@ impl Settings {
             github_api_url: set(self.github_api_url),
             github_token: set(self.github_token).map(Secret::new),
             claude: self.claude_bin,
+            credentials,
             gh: self.gh_bin,
             run_defaults,
             parks: self.usage_limit == "park",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use agent_domain::{AgentKey, PermissionMode, VariableName};
+use agent_domain::{PermissionMode, VariableName};
 
 /// Passed on when the server has them.
 const NAMES: &[&str] = &[
@@ -105,33 +105,6 @@ fn may_see(name: &OsString, extra: &[String]) -> bool {
     NAMES.contains(&name)
         || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         || extra.iter().any(|wanted| wanted == name)
-}
-
-/// How the server pays for its jobs: keys, and clouds that need others.
-const PAYMENT: &[&str] = &[
-    "ANTHROPIC_API_KEY",
-    "ANTHROPIC_AUTH_TOKEN",
-    "CLAUDE_CODE_OAUTH_TOKEN",
-    "CLAUDE_CODE_USE_BEDROCK",
-    "CLAUDE_CODE_USE_VERTEX",
-    "CLAUDE_CODE_USE_FOUNDRY",
-];
-
-/// Puts a job's own key in the place of whatever the server pays with. The CLI prefers some ways
-/// to others, so none of the server's may stay beside it.
-pub(crate) fn paid_with(
-    environment: Vec<(OsString, OsString)>,
-    key: Option<&AgentKey>,
-) -> Vec<(OsString, OsString)> {
-    let Some(key) = key else {
-        return environment;
-    };
-    let is_payment = |name: &OsString| PAYMENT.iter().any(|known| name == known);
-    let own = (key.variable().into(), key.secret().expose().into());
-    let others = environment
-        .into_iter()
-        .filter(|(name, _)| !is_payment(name));
-    others.chain([own]).collect()
 }
 
 /// Adds a job's own variables, or puts them in the place of the server's.
@@ -237,26 +210,6 @@ mod tests {
     }
 
     #[test]
-    fn a_jobs_own_key_replaces_every_way_in_which_the_server_pays() {
-        let server: Vec<(OsString, OsString)> = PAYMENT
-            .iter()
-            .chain(&["ANTHROPIC_BASE_URL"])
-            .map(|name| ((*name).into(), "server".into()))
-            .collect();
-        let key = AgentKey::OauthToken(agent_domain::Secret::new("own"));
-        let seen = paid_with(server.clone(), Some(&key));
-        let expected = [
-            ("ANTHROPIC_BASE_URL", "server"),
-            ("CLAUDE_CODE_OAUTH_TOKEN", "own"),
-        ];
-        assert_eq!(
-            seen,
-            expected.map(|(name, value)| (name.into(), value.into()))
-        );
-        assert_eq!(paid_with(server.clone(), None), server);
-    }
-
-    #[test]
     fn a_jobs_own_variables_replace_the_servers() {
         let pair = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
         let server = vec![pair("TZ", "server"), pair("LANG", "server")];
@@ -276,7 +229,7 @@ mod tests {
         let may_set = |name: &&&str| name.parse::<VariableName>().is_ok();
         let open: Vec<_> = NAMES.iter().filter(may_set).copied().collect();
         assert_eq!(open, free);
-        assert!(!PAYMENT.iter().any(|name| may_set(&name)));
+        assert!(!crate::login::PAYMENT.iter().any(|name| may_set(&name)));
         let open = PREFIXES.iter().copied().filter(|prefix| {
             let name = format!("{prefix}X");
             name.parse::<VariableName>().is_ok()

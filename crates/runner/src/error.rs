@@ -2,7 +2,7 @@
 
 use std::io;
 
-use agent_domain::Class;
+use agent_domain::{Class, CredentialName};
 
 use crate::LostRun;
 use crate::output::is_full;
@@ -13,6 +13,9 @@ pub enum RunnerError {
     /// There is a record that this attempt was started before.
     #[error("this attempt was started already")]
     AlreadyStarted,
+    /// This server knows nothing of the credential; nothing was started.
+    #[error("the credential {0} is not configured on this server")]
+    NoCredential(CredentialName),
     /// There is no room on the disk for what the run needs; nothing was started.
     #[error("no space left on the disk: {0}")]
     DiskFull(String),
@@ -41,7 +44,8 @@ impl RunnerError {
     pub const fn class(&self) -> Class {
         match self {
             Self::AlreadyStarted => Class::Conflict,
-            Self::DiskFull(_)
+            Self::NoCredential(_)
+            | Self::DiskFull(_)
             | Self::Supervisor(_)
             | Self::Unreachable
             | Self::Lost(_)

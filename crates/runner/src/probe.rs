@@ -1,15 +1,18 @@
-//! Asking the CLI for its version and whether it is logged in.
+//! Asking the CLI for its version and which credentials it finds.
 
+use std::ffi::OsString;
 use std::io;
 use std::process::Stdio;
 use std::time::Duration;
 
+use agent_domain::CredentialName;
 use rustix::process::{Pid, Signal};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{ChildStdout, Command};
 
 use crate::Runner;
 use crate::event::Object;
+use crate::login::Login;
 
 /// Longest wait for an answer; a start of the CLI takes up to five seconds on a busy machine.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
@@ -23,49 +26,69 @@ const ANSWER_MAX: u64 = 64 * 1024;
 pub struct Probe {
     /// The version number; `None` when the CLI cannot be run.
     pub version: Option<String>,
-    /// Whether it has credentials; not whether they are valid.
+    /// Whether it has any credential; not whether that is valid.
     pub authenticated: bool,
+    /// Of each credential whether it is there; `None` where it gave no answer.
+    pub logins: Vec<(CredentialName, Option<bool>)>,
 }
 
 impl Runner {
-    /// Asks the CLI, in the agent's environment; never takes longer than about 40 seconds.
+    /// Asks the CLI, in the environment of each credential; never takes longer than about 20 seconds
+    /// for its version and for each of them. Those with a secret are there for good once they have
+    /// been found.
     pub async fn probe(&self) -> Probe {
         self.probe_within(ANSWER_WITHIN).await
     }
 
-    /// Like [`Runner::probe`], with a limit of one's own for each of the two questions.
+    /// Like [`Runner::probe`], with a limit of one's own for each of the questions.
     pub async fn probe_within(&self, limit: Duration) -> Probe {
-        let version = self.ask(&["--version"], limit).await.ok();
+        let environment = &self.config.environment;
+        let version = self.ask(&["--version"], environment, limit).await.ok();
         let version = version.and_then(|said| {
             let first = said.split_whitespace().next()?;
             first
                 .starts_with(|c: char| c.is_ascii_digit())
                 .then(|| first.to_owned())
         });
-        if version.is_none() {
-            return Probe::default();
+        let mut logins = Vec::new();
+        // Two that ask at the same time ask once.
+        let mut known = self.known_logins.lock().await;
+        for (name, login) in &self.config.logins {
+            let found = match known.get(name) {
+                Some(found) => Some(*found),
+                None if version.is_none() => None,
+                None => self.is_there(login, limit).await,
+            };
+            if let (Some(found), false) = (found, login.can_change()) {
+                known.insert(name.clone(), found);
+            }
+            logins.push((name.clone(), found));
         }
-        let status = self
-            .ask(&["auth", "status"], limit)
-            .await
-            .unwrap_or_default();
-        let logged_in = Object::parse(status.trim()).and_then(|status| status.flag("loggedIn"));
         Probe {
+            authenticated: version.is_some()
+                && logins.iter().any(|(_, found)| *found == Some(true)),
             version,
-            authenticated: logged_in.unwrap_or(false),
+            logins,
         }
     }
 
-    async fn ask(&self, args: &[&str], limit: Duration) -> io::Result<String> {
+    /// Whether the CLI finds a login; `None` where it does not say.
+    async fn is_there(&self, login: &Login, limit: Duration) -> Option<bool> {
+        let environment = login.applied(self.config.environment.clone());
+        let status = self.ask(&["auth", "status"], &environment, limit).await;
+        Object::parse(status.ok()?.trim())?.flag("loggedIn")
+    }
+
+    async fn ask(
+        &self,
+        args: &[&str],
+        environment: &[(OsString, OsString)],
+        limit: Duration,
+    ) -> io::Result<String> {
         let mut child = Command::new(&self.config.claude)
             .args(args)
             .env_clear()
-            .envs(
-                self.config
-                    .environment
-                    .iter()
-                    .map(|(name, value)| (name, value)),
-            )
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             // Not where someone's project settings may lie.
             .current_dir("/")
             .stdin(Stdio::null())

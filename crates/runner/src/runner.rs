@@ -1,6 +1,7 @@
 //! Starting runs and finding them again.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf, absolute};
@@ -8,15 +9,17 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_domain::{AgentKey, JobId, RunEnd, RunOptions, RunSummary, Secret, Usd};
+use agent_domain::{AgentKey, CredentialName, JobId, RunEnd, RunOptions, RunSummary, Secret, Usd};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
 
 use crate::attempt::{Attempt, Found, STDERR};
 use crate::command_line::{command_line, going_on};
-use crate::environment::{paid_with, sandbox_claim, with_variables};
+use crate::environment::{sandbox_claim, with_variables};
 use crate::limits::Limits;
+use crate::login::{Login, Logins};
 use crate::mask::Masker;
 use crate::record::{Answer, Spec};
 use crate::run::{Run, summary_of};
@@ -104,6 +107,8 @@ pub struct RunnerConfig {
     pub supervisor: Program,
     /// All that the agent sees of the server's environment; see [`crate::agent_environment`].
     pub environment: Vec<(OsString, OsString)>,
+    /// How the runs of each credential are logged in; their secrets are masked.
+    pub logins: Logins,
     /// Holds one directory per attempt until [`Runner::forget`].
     pub attempts_dir: PathBuf,
     /// Used where neither job nor client say otherwise.
@@ -145,7 +150,9 @@ pub struct RunRequest {
     pub ground: Ground,
     /// Masked like [`RunnerConfig::secrets`], in this run only.
     pub secrets: Vec<Secret>,
-    /// Takes the place of whatever the server pays with.
+    /// The credential that it runs on; without one it is the only one there is.
+    pub credential: Option<CredentialName>,
+    /// Takes the place of the credential.
     pub agent_key: Option<AgentKey>,
     /// The session to go on in, in place of a new one; see [`Runner::has_session`].
     pub resume: Option<String>,
@@ -179,6 +186,8 @@ pub struct LostRun {
 pub struct Runner {
     pub(crate) config: RunnerConfig,
     masker: Masker,
+    /// Whether credentials were found that cannot come or go.
+    pub(crate) known_logins: Mutex<BTreeMap<CredentialName, bool>>,
 }
 
 impl Runner {
@@ -186,8 +195,14 @@ impl Runner {
     pub fn new(config: RunnerConfig) -> Self {
         let mut config = config;
         config.attempts_dir = full(&config.attempts_dir);
+        let of_logins = config.logins.values().filter_map(Login::secret);
+        config.secrets.extend(of_logins.cloned());
         let masker = Masker::new(&config.secrets);
-        Self { config, masker }
+        Self {
+            config,
+            masker,
+            known_logins: Mutex::default(),
+        }
     }
 
     /// Masks what is written about a run with `secrets` of its own.
@@ -205,9 +220,10 @@ impl Runner {
     /// [`RunEnd::spawn_error`]. If this is dropped before it returns, [`Runner::reconnect`] tells
     /// what has come of it.
     pub async fn start(&self, request: RunRequest) -> Result<Run, RunnerError> {
+        let login = self.login(&request)?;
         let attempt = self.attempt(request.job, request.attempt);
         attempt.create()?;
-        let started = self.launch(&attempt, &request).await;
+        let started = self.launch(&attempt, &request, &login).await;
         // Ends what may have been started before it went wrong; if that fails too, the directory
         // stays for whoever looks next.
         if started.is_err() && attempt.look().await.is_ok() {
@@ -216,11 +232,16 @@ impl Runner {
         started
     }
 
-    async fn launch(&self, attempt: &Attempt, request: &RunRequest) -> Result<Run, RunnerError> {
+    async fn launch(
+        &self,
+        attempt: &Attempt,
+        request: &RunRequest,
+        login: &Login,
+    ) -> Result<Run, RunnerError> {
         let options = request.options.clone().or(&self.config.defaults);
         let mcp_config = attempt.write_mcp_config(&options)?;
         let mut child = self.spawn(attempt)?;
-        let spec = self.spec(attempt, request, &options, mcp_config.as_deref());
+        let spec = self.spec(attempt, request, login, &options, mcp_config.as_deref());
         let answer = tokio::time::timeout(ANSWER_WITHIN, converse(&mut child, &spec)).await;
         let (supervisor, agent) = match answer {
             Ok(Ok(Answer::Ready { supervisor, agent })) => (supervisor, agent),
@@ -267,6 +288,7 @@ impl Runner {
         &'a self,
         attempt: &Attempt,
         request: &'a RunRequest,
+        login: &Login,
         options: &RunOptions,
         mcp_config: Option<&Path>,
     ) -> Spec<'a> {
@@ -276,7 +298,7 @@ impl Runner {
         Spec {
             program: self.config.claude.clone().into(),
             args,
-            environment: self.environment(request, options),
+            environment: self.environment(login, options),
             cwd: full(&request.cwd).into(),
             prompt: Cow::Borrowed(&request.prompt),
             log: full(&request.log).into(),
@@ -293,12 +315,25 @@ impl Runner {
         }
     }
 
-    fn environment(&self, request: &RunRequest, options: &RunOptions) -> Vec<(OsString, OsString)> {
+    /// What a run pays with: its job's own key, else a credential that there is.
+    fn login(&self, request: &RunRequest) -> Result<Login, RunnerError> {
+        if let Some(key) = &request.agent_key {
+            return Ok(Login::Key(key.clone()));
+        }
+        let logins = &self.config.logins;
+        let only = || logins.keys().next().filter(|_| logins.len() == 1);
+        let name = request.credential.as_ref().or_else(only);
+        let name = name.cloned().unwrap_or_else(CredentialName::default_one);
+        let login = logins.get(&name).cloned();
+        login.ok_or(RunnerError::NoCredential(name))
+    }
+
+    fn environment(&self, login: &Login, options: &RunOptions) -> Vec<(OsString, OsString)> {
         let mode = options.permission_mode.unwrap_or_default();
         let is_root = rustix::process::geteuid().is_root();
         let environment = self.config.environment.clone();
         let environment = with_variables(environment, options.env.as_ref());
-        let mut environment = paid_with(environment, request.agent_key.as_ref());
+        let mut environment = login.applied(environment);
         environment.extend(sandbox_claim(mode, is_root));
         environment
     }

@@ -93,8 +93,8 @@ pub struct Sandbox {
     pub bwrap: PathBuf,
     /// A program whose `main` calls [`inside()`]; its file must be readable by the agent's user.
     pub inside: Program,
-    /// What the agent must not see even where it lies in what it may read: data, mirrors,
-    /// workspaces of others.
+    /// Directories, and files, that the agent must not see even where they lie in what it may read:
+    /// data, mirrors, workspaces of others, secrets.
     pub hidden: Vec<PathBuf>,
     /// What the agent may read beside the system's programs and what it needs of its home.
     pub readable: Vec<PathBuf>,

@@ -16,11 +16,10 @@ pub(crate) async fn watch(parts: WorkerParts, stop: CancellationToken) {
         loop {
             let seen = parts.runner.probe().await;
             let checked_at = Some(parts.clock.now());
-            let (version, authenticated) = (seen.version, seen.authenticated);
             let health = AgentHealth {
-                version,
-                authenticated,
-                logins: Vec::new(),
+                version: seen.version,
+                authenticated: seen.authenticated,
+                logins: seen.logins,
                 checked_at,
             };
             parts.coordinator.agent_health(&parts.config.id, health);

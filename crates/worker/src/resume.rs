@@ -108,6 +108,7 @@ impl Attempt<'_> {
             log: assignment.log.clone(),
             ground: Ground { writable, readable },
             secrets: assignment.secrets.all(),
+            credential: assignment.credential.clone(),
             agent_key: assignment.secrets.agent.clone(),
             resume: None,
         }

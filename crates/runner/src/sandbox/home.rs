@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::arguments::Arguments;
 use super::scratch::Scratch;
+use crate::login::PAYMENT;
 
 /// Where a home is put when the environment names none that can be used.
 const NO_HOME: &str = "/home/agent";
@@ -35,15 +36,6 @@ const SETTINGS: [&str; 13] = [
 ];
 /// Parts of `.claude.json` about other work on this machine.
 const OF_OTHERS: [&str; 2] = ["projects", "githubRepoPaths"];
-/// Any of these is a login, and then a login by file is not needed.
-const LOGINS: [&str; 6] = [
-    "ANTHROPIC_API_KEY",
-    "ANTHROPIC_AUTH_TOKEN",
-    "CLAUDE_CODE_OAUTH_TOKEN",
-    "CLAUDE_CODE_USE_BEDROCK",
-    "CLAUDE_CODE_USE_FOUNDRY",
-    "CLAUDE_CODE_USE_VERTEX",
-];
 /// Files that the environment may name, all of which it is meant that the agent reads.
 const NAMED_FILES: [&str; 8] = [
     "AWS_CA_BUNDLE",
@@ -113,9 +105,9 @@ impl Environment<'_> {
         path.is_absolute().then_some(path)
     }
 
-    /// Whether the CLI finds its login here.
+    /// Whether the CLI finds its login here; then one by file is not needed.
     pub(super) fn has_login(&self) -> bool {
-        LOGINS
+        PAYMENT
             .iter()
             .any(|name| self.get(name).is_some_and(|value| value != "0"))
     }

@@ -232,7 +232,7 @@ impl Plan<'_> {
         self.namespaces(&mut arguments);
         system::show(&mut arguments, scratch)?;
         home::furnish(self.environment, scratch, self.cwd, &mut arguments)?;
-        self.readable(&mut arguments);
+        self.readable(scratch, &mut arguments);
         arguments.ro_bind(
             Path::new(&self.wall.inside),
             &Path::new(OURS).join("inside"),
@@ -273,7 +273,7 @@ impl Plan<'_> {
 
     /// Shows what is to be read, hides what must not be seen in it, and shows again what of the
     /// former lies in the latter.
-    fn readable(&self, arguments: &mut Arguments) {
+    fn readable(&self, scratch: &Scratch, arguments: &mut Arguments) {
         let mut shown = home::readable(self.environment);
         shown.extend(
             self.wall
@@ -292,6 +292,8 @@ impl Plan<'_> {
                 .iter()
                 .filter_map(|path| fs::canonicalize(path).ok()),
         );
+        // A link leads to what is hidden already.
+        let files: Vec<PathBuf> = hidden.iter().filter_map(|path| real_file(path)).collect();
         hidden.retain(|path| path.is_dir());
         let is_hidden = |path: &Path| hidden.iter().any(|root| path.starts_with(root));
         for path in shown.iter().filter(|path| !system::holds(path)) {
@@ -305,7 +307,18 @@ impl Plan<'_> {
         for path in shown.iter().filter(|path| is_hidden(path)) {
             arguments.ro_bind(path, path);
         }
+        for path in &files {
+            if system::holds(path) || shown.iter().any(|root| path.starts_with(root)) {
+                arguments.ro_bind(&scratch.path("empty"), path);
+            }
+        }
     }
+}
+
+/// Where a file is that is no link and exists.
+fn real_file(path: &Path) -> Option<PathBuf> {
+    let real = fs::canonicalize(path).ok()?;
+    real.is_file().then_some(real)
 }
 
 /// The file of a program, and where it is a link or part of a Node package, what it needs.

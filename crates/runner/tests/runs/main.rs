@@ -6,6 +6,7 @@ mod ending;
 mod escapes;
 mod hostile;
 mod limits;
+mod logins;
 mod options;
 mod output;
 mod signs;

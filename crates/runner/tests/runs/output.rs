@@ -368,7 +368,8 @@ async fn the_probe_reads_version_and_login_and_never_hangs() {
     let place = Place::new(&logged_in(r#"echo '{"loggedIn":false}'; exit 1"#));
     assert!(!place.runner.probe().await.authenticated);
     let place = Place::with("", |config| config.claude = "/nowhere/claude".into());
-    assert_eq!(place.runner.probe().await, agent_runner::Probe::default());
+    let probe = place.runner.probe().await;
+    assert_eq!((probe.version, probe.authenticated), (None, false));
     let place = Place::new(&logged_in("sleep 1000 & sleep 1000"));
     let probe = place.runner.probe_within(Duration::from_millis(500)).await;
     assert_eq!(

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use agent_domain::{JobId, LogLine, LogStream, RunEnd, RunOptions};
 use agent_runner::{
-    Ground, Ladder, Level, Limits, LogLimits, Program, Project, Run, RunRequest, Runner,
+    Ground, Ladder, Level, Limits, LogLimits, Login, Program, Project, Run, RunRequest, Runner,
     RunnerConfig, RunnerError, Sandbox,
 };
 use tempfile::TempDir;
@@ -52,6 +52,7 @@ impl Place {
                 args: vec!["supervise".into()],
             },
             environment: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())],
+            logins: Login::of_environment(),
             attempts_dir: folder.path().join("attempts"),
             defaults: RunOptions::default(),
             ladder: Ladder {
@@ -111,6 +112,7 @@ impl Place {
             log: self.log(),
             ground: Ground::default(),
             secrets: Vec::new(),
+            credential: None,
             agent_key: None,
             resume: None,
         }

@@ -14,7 +14,7 @@ use agent_domain::{
 };
 use agent_forge::Forge;
 use agent_git::{Git, GitConfig, Identity};
-use agent_runner::{Ladder, Limits, LogLimits, Program, Runner, RunnerConfig};
+use agent_runner::{Ladder, Limits, LogLimits, Login, Program, Runner, RunnerConfig};
 use agent_worker::{Worker, WorkerConfig, WorkerParts};
 use tempfile::TempDir;
 
@@ -87,6 +87,7 @@ impl Place {
                 args: vec!["supervise".into()],
             },
             environment: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())],
+            logins: Login::of_environment(),
             attempts_dir: path("attempts"),
             defaults: RunOptions::default(),
             ladder: Ladder::default(),

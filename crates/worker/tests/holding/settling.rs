@@ -42,6 +42,7 @@ async fn run_alone(place: &Place, number: u8) {
         log: place.path("logs/alone.log"),
         ground: Ground::default(),
         secrets: Vec::new(),
+        credential: None,
         agent_key: None,
         resume: None,
     };

@@ -63,7 +63,7 @@ pub(crate) const SECRETS: [&str; 18] = [
 ];
 
 /// Secrets of a server, below its directory.
-pub(crate) const OF_THE_SERVER: [&str; 8] = [
+pub(crate) const OF_THE_SERVER: [&str; 9] = [
     "data/agent.db",
     "data/logs/other.log",
     "data/attempts/other.1/supervisor.json",
@@ -72,6 +72,7 @@ pub(crate) const OF_THE_SERVER: [&str; 8] = [
     "repos/org/own.git/config",
     "worktrees/org/other/job9/source.rs",
     "worktrees/org/own/job8/source.rs",
+    "secrets/token",
 ];
 
 impl Arena {
@@ -96,7 +97,7 @@ impl Arena {
             let mut wall = sandbox(level);
             // Shown as a whole, so that what is hidden in it is hidden by more than its absence.
             wall.readable = vec![base.join("srv")];
-            wall.hidden = ["data", "repos", "worktrees"]
+            wall.hidden = ["data", "repos", "worktrees", "secrets/token"]
                 .map(|name| base.join("srv").join(name))
                 .into();
             wall.hosts = vec!["localhost".parse::<HostRule>().unwrap()];
