@@ -39,6 +39,7 @@ mod text;
 mod transcript;
 mod tree;
 mod usage;
+mod windows;
 
 pub use command_line::command_line;
 pub use environment::agent_environment;

@@ -7,6 +7,7 @@ use crate::mask::Masker;
 use crate::signs::ApiRetry;
 use crate::text;
 use crate::usage::Meter;
+use crate::windows;
 
 /// Longest result text that is kept, in bytes: it becomes the job's error sentence.
 const RESULT_TEXT_MAX: usize = 2000;
@@ -61,7 +62,7 @@ impl RunObserver {
             "system" if event.text("subtype").as_deref() == Some("api_retry") => {
                 self.retry = Some(ApiRetry::read(&event));
             }
-            "rate_limit_event" => self.rate_limit(&event),
+            "rate_limit_event" => windows::rate_limit(&mut self.summary, &event),
             "result" => {
                 let model = self.summary.model.as_deref().unwrap_or_default();
                 self.meter.result(&event, model, &self.masker);
@@ -164,17 +165,6 @@ impl RunObserver {
             && let Some(error) = self.word(event, "error")
         {
             self.summary.assistant_error = Some(error);
-        }
-    }
-
-    fn rate_limit(&mut self, event: &Object<'_>) {
-        let Some(info) = event.object("rate_limit_info") else {
-            return;
-        };
-        match info.text("status").as_deref() {
-            Some("rejected") => self.summary.limit_resets_at = info.integer("resetsAt"),
-            Some("allowed" | "allowed_warning") => self.summary.limit_resets_at = None,
-            _ => {}
         }
     }
 

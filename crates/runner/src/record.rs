@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use agent_domain::{DeniedCall, ResultSummary, RunEnd, RunSummary, RunUsage, Stop};
+use agent_domain::{DeniedCall, LimitWindow, ResultSummary, RunEnd, RunSummary, RunUsage, Stop};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Groups;
@@ -127,10 +127,10 @@ struct RunSummaryForm {
     cli_version: Option<String>,
     assistant_error: Option<String>,
     limit_resets_at: Option<i64>,
-    #[serde(skip)]
+    #[serde(default)]
     limit_kind: Option<String>,
-    #[serde(skip)]
-    windows: Vec<agent_domain::LimitWindow>,
+    #[serde(default, with = "crate::windows::form")]
+    windows: Vec<LimitWindow>,
     #[serde(default, with = "denied")]
     denied: Vec<DeniedCall>,
     #[serde(with = "result")]
@@ -315,6 +315,12 @@ mod tests {
             sandbox_error: Some("no".into()),
             summary: RunSummary {
                 limit_resets_at: Some(5),
+                limit_kind: Some("seven_day".into()),
+                windows: vec![LimitWindow {
+                    kind: "five_hour".into(),
+                    used: 0.81,
+                    resets_at: agent_domain::Timestamp::UNIX_EPOCH,
+                }],
                 usage: crate::usage::tests::full(),
                 denied: vec![DeniedCall {
                     id: "t".into(),

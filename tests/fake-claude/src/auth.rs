@@ -21,6 +21,18 @@ fn set(name: &str) -> bool {
     std::env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
+/// Whether the key or token that is used has `part` in it; `file` stands for the account's.
+pub(crate) fn is_paid(part: &str) -> bool {
+    let names: &[&str] = match login() {
+        Login::ApiKey => &["ANTHROPIC_API_KEY"],
+        Login::OauthToken => &["CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH_TOKEN"],
+        Login::Account => return part == "file",
+        Login::None | Login::Cloud => &[],
+    };
+    let value = |name: &&str| std::env::var(name).unwrap_or_default();
+    names.iter().any(|name| value(name).contains(part))
+}
+
 /// Finds the login; an API key beats everything.
 pub(crate) fn login() -> Login {
     let cloud = [

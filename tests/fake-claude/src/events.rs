@@ -1,6 +1,6 @@
 //! The events of a transcript, with the fields of the real ones.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::args::Output;
 use crate::auth::{self, Login};
@@ -213,18 +213,38 @@ pub(crate) fn user(state: &mut State, content: &Value, more: Fields) {
         .note(&json!({"type": "user", "content": content}));
 }
 
-/// `rate_limit_event`; the time is in seconds since 1970.
+/// `rate_limit_event`; times are in seconds since 1970.
+///
+/// Of a window that is used up only its own entry says so. One that the script does not set has some
+/// room left.
 pub(crate) fn rate_limit(state: &mut State, status: &str, kind: &str, resets_at: i64) {
-    let utilization = if status == "rejected" { 1.0 } else { 0.42 };
-    let window =
-        |resets: i64| json!({"utilization": utilization, "resetsAt": resets, "status": status});
     let week = clock::unix_seconds() + 5 * 86_400;
-    let info = json!({
-        "status": status, "resetsAt": resets_at, "rateLimitType": kind,
-        "utilization": utilization, "overageStatus": "rejected",
+    let mut windows = Map::new();
+    let mut add = |name: &str, used: f64, resets: i64| {
+        let (used, status) = match (name == kind, status) {
+            (true, "rejected") => (1.0, status),
+            (true, _) => (used, status),
+            (false, _) => (used, "allowed"),
+        };
+        let window = json!({"utilization": used, "resetsAt": resets, "status": status});
+        windows.insert(name.to_owned(), window);
+    };
+    add("five_hour", 0.42, clock::unix_seconds() + 3600);
+    add("seven_day", 0.42, week);
+    add(kind, 0.42, resets_at);
+    for (name, used, seconds) in &state.windows {
+        add(name, *used, clock::unix_seconds() + seconds);
+    }
+    let own = windows[kind].clone();
+    let mut info = json!({
+        "status": status, "resetsAt": own["resetsAt"], "rateLimitType": kind,
+        "overageStatus": "rejected",
         "overageDisabledReason": "org_level_disabled", "isUsingOverage": false,
-        "unifiedWindows": {"five_hour": window(resets_at), "seven_day": window(week)},
+        "unifiedWindows": windows,
     });
+    if status != "rejected" {
+        info["utilization"] = own["utilization"].clone();
+    }
     let [session, uuid] = state.tail();
     let fields: Fields = vec![
         ("type", json!("rate_limit_event")),

@@ -253,8 +253,19 @@ impl Run {
         Flow::Continue(())
     }
 
+    /// Whether a conditional step is to be done.
+    fn holds(&self, condition: &Step) -> bool {
+        match condition {
+            Step::IfExists { path, exists, .. } => Path::new(path).exists() == *exists,
+            Step::IfResumed { resumed, .. } => self.shared.lock().session.resumed == *resumed,
+            Step::IfPaid { with, .. } => auth::is_paid(with),
+            _ => true,
+        }
+    }
+
     pub(crate) fn step(&mut self, step: &Step) -> Flow {
-        match step {
+        let this = step;
+        match this {
             Step::Startup(_) => {}
             Step::NoInit => self.auto_init = false,
             Step::Record(path) => {
@@ -270,6 +281,7 @@ impl Run {
             Step::Price(price) => self.shared.lock().price = *price,
             Step::Delay(length) => self.shared.lock().delay = *length,
             Step::Resets(seconds) => self.resets_at = Some(crate::clock::unix_seconds() + seconds),
+            Step::Window(window) => self.shared.lock().windows.push(window.clone()),
             Step::RetrySilence(length) => self.retry_silence = *length,
             Step::Structured(value) => self.shared.lock().structured = Some(value.clone()),
             Step::Ignore(names) => {
@@ -290,13 +302,13 @@ impl Run {
                 }
             }
             Step::Init => return self.init(),
-            Step::IfExists { path, exists, step } if Path::new(path).exists() == *exists => {
-                return self.step(step);
+            Step::IfExists { step, .. }
+            | Step::IfResumed { step, .. }
+            | Step::IfPaid { step, .. } => {
+                if self.holds(this) {
+                    return self.step(step);
+                }
             }
-            Step::IfResumed { resumed, step } if self.shared.lock().session.resumed == *resumed => {
-                return self.step(step);
-            }
-            Step::IfExists { .. } | Step::IfResumed { .. } => {}
             Step::Exit(code) => return self.leave(*code),
             Step::Die(name) => self.die(name),
             Step::Result { name, text } => return self.end(name, text.clone()),

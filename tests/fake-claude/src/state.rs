@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) results: u64,
     /// What the next result adds to the cost, in US dollars.
     pub(crate) price: f64,
+    /// Windows of the subscription's limit by the script: name, what is used, in how many seconds they reset.
+    pub(crate) windows: Vec<(String, f64, i64)>,
     /// Spent by this process.
     pub(crate) spent: f64,
     /// Answers of the model it was charged for, as results count them.
@@ -82,6 +84,7 @@ impl State {
             denials: Vec::new(),
             results: 0,
             price: 0.0125,
+            windows: Vec::new(),
             spent: 0.0,
             answers: 0,
             structured: None,

@@ -15,6 +15,8 @@ pub(crate) enum Step {
     Price(f64),
     Delay(Duration),
     Resets(i64),
+    /// Name, what is used, and in how many seconds it resets.
+    Window((String, f64, i64)),
     RetrySilence(Duration),
     Structured(Value),
     Ignore(Vec<String>),
@@ -99,6 +101,10 @@ pub(crate) enum Step {
         resumed: bool,
         step: Box<Step>,
     },
+    IfPaid {
+        with: String,
+        step: Box<Step>,
+    },
 }
 
 impl Step {
@@ -112,6 +118,7 @@ impl Step {
             | Self::Price(_)
             | Self::Delay(_)
             | Self::Resets(_)
+            | Self::Window(_)
             | Self::RetrySilence(_)
             | Self::Structured(_)
             | Self::Ignore(_)
@@ -122,7 +129,9 @@ impl Step {
             | Self::Stderr(_)
             | Self::Ledger { .. }
             | Self::Note { .. } => true,
-            Self::IfExists { step, .. } | Self::IfResumed { step, .. } => step.is_setting(),
+            Self::IfExists { step, .. }
+            | Self::IfResumed { step, .. }
+            | Self::IfPaid { step, .. } => step.is_setting(),
             _ => false,
         }
     }
@@ -131,7 +140,8 @@ impl Step {
 /// Reads one line that is neither blank nor a comment.
 pub(crate) fn parse(line: &str) -> Result<Step, String> {
     let (verb, rest) = split(line);
-    if let Some(step) = setting(verb, rest).or_else(|| transcript(verb, rest)) {
+    let known = setting(verb, rest).or_else(|| transcript(verb, rest));
+    if let Some(step) = known.or_else(|| condition(verb, rest)) {
         return step;
     }
     Ok(match verb {
@@ -171,23 +181,27 @@ pub(crate) fn parse(line: &str) -> Result<Step, String> {
         }
         "exit" => Step::Exit(number(rest)?),
         "die" => Step::Die(rest.to_owned()),
-        "if" | "unless" => {
-            let (path, rest) = split(rest);
-            let step = Box::new(parse(rest)?);
-            Step::IfExists {
-                path: path.to_owned(),
-                exists: verb == "if",
-                step,
-            }
-        }
-        "resumed" | "fresh" => {
-            let step = Box::new(parse(rest)?);
-            Step::IfResumed {
-                resumed: verb == "resumed",
-                step,
-            }
-        }
         _ => return Err(format!("unknown verb {verb:?}")),
+    })
+}
+
+fn condition(verb: &str, rest: &str) -> Option<Result<Step, String>> {
+    let (word, after) = split(rest);
+    Some(match verb {
+        "if" | "unless" => parse(after).map(|step| Step::IfExists {
+            path: word.to_owned(),
+            exists: verb == "if",
+            step: Box::new(step),
+        }),
+        "resumed" | "fresh" => parse(rest).map(|step| Step::IfResumed {
+            resumed: verb == "resumed",
+            step: Box::new(step),
+        }),
+        "paid" => parse(after).map(|step| Step::IfPaid {
+            with: word.to_owned(),
+            step: Box::new(step),
+        }),
+        _ => return None,
     })
 }
 
@@ -200,6 +214,12 @@ fn setting(verb: &str, rest: &str) -> Option<Result<Step, String>> {
         "price" => number(rest).map(Step::Price),
         "delay" => duration(rest).map(Step::Delay),
         "resets" => number(rest).map(Step::Resets),
+        "window" => {
+            let (kind, rest) = split(rest);
+            let (used, seconds) = split(rest);
+            number(used)
+                .and_then(|used| Ok(Step::Window((kind.to_owned(), used, number(seconds)?))))
+        }
         "retry-silence" => duration(rest).map(Step::RetrySilence),
         "structured" => json(rest).map(|(value, _)| Step::Structured(value)),
         "ignore" => Ok(Step::Ignore(

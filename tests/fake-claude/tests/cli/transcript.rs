@@ -263,3 +263,43 @@ fn conditions_let_a_script_do_something_else_next_time() {
     assert_eq!(place.script(&script).code(), Some(1));
     assert_eq!(place.script(&script).code(), Some(0));
 }
+
+#[test]
+fn windows_of_a_limit_are_told_as_the_script_has_them() {
+    let place = Place::new()
+        .without("ANTHROPIC_API_KEY")
+        .env("CLAUDE_CODE_OAUTH_TOKEN", "t");
+    let script =
+        "window seven_day 0.81 500\nrate-limit allowed_warning seven_day\nrate-limit rejected";
+    let done = place.script(script);
+    let told = done.of("rate_limit_event");
+    let info = |n: usize| told[n]["rate_limit_info"].clone();
+    let used = |n: usize, kind: &str| info(n)["unifiedWindows"][kind]["utilization"].clone();
+    assert_eq!(
+        (&info(0)["utilization"], &used(0, "seven_day")),
+        (&0.81.into(), &0.81.into())
+    );
+    assert_eq!(
+        info(0)["resetsAt"],
+        info(0)["unifiedWindows"]["seven_day"]["resetsAt"]
+    );
+    assert_eq!(used(0, "five_hour"), 0.42);
+    assert_eq!(
+        (used(1, "five_hour"), used(1, "seven_day")),
+        (1.0.into(), 0.81.into())
+    );
+    assert_eq!(info(1).get("utilization"), None, "as the real one");
+}
+
+#[test]
+fn steps_may_depend_on_who_pays() {
+    let script = "paid key-of-a text a\npaid key-of-b text b\npaid file text file";
+    let said = |name: &str, value: &str| {
+        let place = Place::new().without("ANTHROPIC_API_KEY").env(name, value);
+        let done = place.script(script);
+        let text = |event: &Value| event["message"]["content"][0]["text"].clone();
+        done.of("assistant").iter().map(text).collect::<Vec<_>>()
+    };
+    assert_eq!(said("ANTHROPIC_API_KEY", "the-key-of-a-1"), ["a"]);
+    assert_eq!(said("CLAUDE_CODE_OAUTH_TOKEN", "key-of-b"), ["b"]);
+}
