@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 mod admin;
 mod callback_ledger;
-mod callbacks;
+
 mod cancel;
+mod credentials;
 mod disk;
 mod embedding;
 mod fairness;

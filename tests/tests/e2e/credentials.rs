@@ -1,0 +1,145 @@
+//! What runs are paid with: credentials by file, each run on exactly one of them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use agent_tests::job::{body, nothing_is_left};
+use agent_tests::server::{Builder, Server, program};
+use serde_json::Value;
+
+const TOKEN: &str = "sk-ant-oat01-canary-of-a-subscription";
+const DEAD: &str = "sk-ant-oat01-canary-of-a-dead-one";
+const KEY: &str = "sk-ant-api03-canary-of-an-api-key";
+
+/// A server with the credentials that `text` names, whose secrets lie beside that file. Its own
+/// environment has a key and a token that are nobody's business.
+fn named(text: &str) -> Builder {
+    let builder = Builder::new()
+        .unwrap()
+        .env("ANTHROPIC_API_KEY", "sk-ant-of-the-server")
+        .env("CLAUDE_CODE_OAUTH_TOKEN", "oauth-of-the-server");
+    let folder = builder.dir().join("credentials");
+    fs::create_dir(&folder).unwrap();
+    for (name, secret) in [("token", TOKEN), ("dead", DEAD), ("key", KEY)] {
+        let path = folder.join(name);
+        fs::write(&path, secret).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let file = folder.join("credentials.toml");
+    fs::write(&file, text).unwrap();
+    builder.env("CREDENTIALS_FILE", file)
+}
+
+fn entry(name: &str, kind: &str, secret: &str) -> String {
+    format!("[[credential]]\nname = {name:?}\nkind = {kind:?}\nsecret_file = {secret:?}\n")
+}
+
+/// Files of the server, without the secrets themselves and what the CLI writes of its own runs.
+fn written(server: &Server, folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_ours = |path: &Path| {
+        let others = [
+            server.dir().join("credentials"),
+            server.home().join(".claude"),
+        ];
+        !others.contains(&path.to_owned())
+    };
+    let below = |entry: fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() && is_ours(&entry.path()) => written(server, &entry.path()),
+        Ok(kind) if kind.is_file() => {
+            let content = fs::read(entry.path()).unwrap_or_default();
+            vec![(entry.path().display().to_string(), content)]
+        }
+        _ => Vec::new(),
+    };
+    entries.flat_map(below).collect()
+}
+
+#[test]
+fn the_secret_of_a_credential_pays_for_a_run_and_is_found_nowhere_else() {
+    let builder = named(&entry("paid", "api_key", "key"));
+    let repo = builder.repo("acme", "app").unwrap();
+    let server = builder.start().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let record = elsewhere.path().join("record.json");
+    let script = format!("record {}\nshell env\nwrite a.txt one", record.display());
+    let id = server.submit(&body(&repo, "fix/it", &script)).unwrap();
+    let job = server.wait(&id).unwrap();
+    assert_eq!(job["status"], "completed", "{job:#}");
+    let record: Value = serde_json::from_slice(&fs::read(record).unwrap()).unwrap();
+    assert_eq!(record["env"]["ANTHROPIC_API_KEY"], KEY);
+    assert_eq!(record["env"]["CLAUDE_CODE_OAUTH_TOKEN"], Value::Null);
+    assert!(!record["argv"].to_string().contains(KEY));
+    let log = server.log(&id).unwrap();
+    assert!(log.contains("ANTHROPIC_API_KEY=[masked]"), "{log}");
+    for text in [&log, &job.to_string(), &server.output()] {
+        assert!(!text.contains(KEY), "{text}");
+    }
+    for (path, content) in written(&server, server.dir()) {
+        let found = content
+            .windows(KEY.len())
+            .any(|part| part == KEY.as_bytes());
+        assert!(!found, "{path}");
+    }
+    nothing_is_left(&server).unwrap();
+}
+
+/// The exit code, standard output and standard error of the server's program.
+fn said(builder: &Builder, args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(program("agent-server").unwrap());
+    command.args(args).env_clear().current_dir(builder.dir());
+    command.envs(builder.variables().iter().cloned());
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[test]
+fn a_server_does_not_start_on_a_secret_that_others_may_read_and_says_what_to_do() {
+    let builder = named(&entry("team", "subscription", "token"));
+    let secret = builder.dir().join("credentials/token");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, _, errors) = said(&builder, &[]);
+    assert_eq!(code, Some(1));
+    let advice = format!("chmod 600 {}", secret.display());
+    for part in ["CREDENTIALS_FILE", "credential 1 (\"team\")", &advice] {
+        assert!(errors.contains(part), "{part}: {errors}");
+    }
+    assert!(!errors.contains(TOKEN), "{errors}");
+}
+
+#[test]
+fn the_doctor_lists_each_credential_with_its_source_and_whether_it_is_there() {
+    let text = [
+        entry("team", "subscription", "token"),
+        "[[credential]]\nname = \"here\"\nkind = \"subscription\"\n".into(),
+    ];
+    let builder = named(&text.concat());
+    let (code, report, errors) = said(&builder, &["doctor", "--json"]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(code, Some(0), "one of them is there: {report:#}{errors}");
+    let checks = report["checks"].as_array().unwrap().iter();
+    let rows: Vec<&Value> = checks
+        .filter(|check| check["name"] == "credential")
+        .collect();
+    let found = |n: usize| rows[n]["found"].as_str().unwrap();
+    assert_eq!(rows.len(), 2, "{report:#}");
+    assert_eq!(rows[0]["state"], "ok");
+    assert!(
+        found(0).starts_with("team: subscription, from file /"),
+        "{report:#}"
+    );
+    assert!(found(0).ends_with("credentials/token"), "{report:#}");
+    assert_eq!(rows[1]["state"], "warning");
+    assert_eq!(
+        found(1),
+        "here: subscription, from this machine's login, not there: its jobs wait"
+    );
+    assert!(rows[1]["advice"].as_str().unwrap().contains("claude login"));
+}
