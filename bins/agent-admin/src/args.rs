@@ -52,6 +52,9 @@ pub(crate) enum Command {
     /// Callbacks of jobs
     #[command(subcommand)]
     Callbacks(CallbacksCommand),
+    /// What jobs run on
+    #[command(subcommand)]
+    Credentials(CredentialsCommand),
     /// Show what runs and what waits
     Queue {
         /// Show at most so many waiting jobs
@@ -205,7 +208,7 @@ pub(crate) enum JobsCommand {
         #[arg(long)]
         no_wait: bool,
     },
-    /// Let a job begin now that waits for a time, or for a usage limit to reset
+    /// Let a job begin now that waits for a time or a credential, which is then tried again
     Release {
         /// Id of the job
         job: String,
@@ -280,6 +283,17 @@ pub(crate) enum CallbacksCommand {
         job: String,
         /// Id of the callback
         delivery: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CredentialsCommand {
+    /// List all credentials and how they stand
+    List,
+    /// Let jobs run on one again that was stopped or limited
+    Resume {
+        /// Its name
+        name: String,
     },
 }
 

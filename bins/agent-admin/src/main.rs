@@ -3,6 +3,7 @@
 mod args;
 mod callbacks;
 mod clients;
+mod credentials;
 mod exit;
 mod failure;
 mod jobs;
@@ -49,6 +50,7 @@ fn run(args: Args, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Repos(command) => system::repos(&client, screen, command),
         Command::Jobs(command) => jobs::run(&client, screen, command),
         Command::Callbacks(command) => callbacks::run(&client, screen, command),
+        Command::Credentials(command) => credentials::run(&client, screen, command),
         Command::Queue { limit } => system::queue(&client, screen, limit),
         Command::Usage(asked) => usage::run(&client, screen, asked),
         Command::Health => system::health(&client, screen),

@@ -1,7 +1,7 @@
 //! `agent-admin queue`, `health` and `repos`.
 
 use agent_client::Client;
-use agent_client::wire::{QueueHealth, VolumeHealth};
+use agent_client::wire::{CredentialHealth, QueueHealth, VolumeHealth};
 use agent_domain::Bytes;
 
 use crate::args::ReposCommand;
@@ -27,10 +27,19 @@ pub(crate) fn health(client: &Client, screen: &mut Screen) -> Result<Exit, Failu
             ("queued", Some(parked(&queue))),
             ("claude", Some(claude)),
             ("checked", health.claude.checked_at),
+            ("credentials", Some(credentials(&health.credentials))),
             ("disk", Some(disk(&health.disk))),
         ])?;
     }
     Ok(Exit::Done)
+}
+
+fn credentials(all: &[CredentialHealth]) -> String {
+    let each = all.iter().map(|one| match &one.limited_until {
+        Some(until) => format!("{} {} until {until}", one.name, one.status),
+        None => format!("{} {}", one.name, one.status),
+    });
+    each.collect::<Vec<_>>().join(", ")
 }
 
 fn parked(queue: &QueueHealth) -> String {
@@ -94,7 +103,7 @@ pub(crate) fn queue(
                     Some(reason) => format!("{reason}, until {until}"),
                     None => format!("not before {until}"),
                 },
-                (None, None) => "-".into(),
+                (None, None) => job.reason.unwrap_or_else(|| "-".into()),
             };
             vec![
                 job.id,

@@ -160,6 +160,11 @@ impl Credentials {
         Ok(())
     }
 
+    /// What the engine is told of them.
+    pub(crate) fn without_secrets(&self) -> Vec<Credential> {
+        self.0.iter().map(|one| one.credential.clone()).collect()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Configured> {
         self.0.iter()
     }

@@ -153,6 +153,8 @@ impl Parts {
                 retention: config.disk.retention,
                 lease: config.lease,
                 spending: config.spending,
+                credentials: config.credentials.without_secrets(),
+                parks: config.parks,
                 ..EngineConfig::new(config.data_dir.join("logs"))
             },
             store,

@@ -7,6 +7,7 @@
 mod auth;
 mod body;
 mod clients;
+mod credentials;
 mod event_map;
 mod events;
 mod history;

@@ -159,6 +159,7 @@ pub(crate) fn job_details(found: JobWithClient, seals: &[(u32, LogSeal)]) -> wir
         head_commit: facts.head_commit.map(|commit| commit.to_string()),
         saved_ref: facts.saved_ref,
         session_id: facts.session_id,
+        credential: job.paid_by.map(|paid_by| paid_by.name.to_string()),
         model: facts.model.or_else(|| spec.options.model.clone()),
         base: spec.base.map(|base| base.to_string()),
         metadata: spec.metadata.as_ref().map(json_object),
@@ -320,7 +321,7 @@ pub(crate) fn delivery(log: DeliveryLog) -> wire::Delivery {
 }
 
 /// How the server is.
-pub(crate) fn health(health: Health) -> wire::Health {
+pub(crate) fn health(health: Health, now: Timestamp) -> wire::Health {
     let low = health.volumes.iter().any(|volume| volume.trouble.is_some());
     let status = match (health.draining, low) {
         (true, _) => "draining",
@@ -344,6 +345,12 @@ pub(crate) fn health(health: Health) -> wire::Health {
             authenticated: health.agent.authenticated,
             version: health.agent.version,
             checked_at: health.agent.checked_at.map(iso_millis),
+        },
+        credentials: {
+            let credentials = health.credentials.iter();
+            credentials
+                .map(|view| crate::credentials::brief(view, now))
+                .collect()
         },
         disk: health.volumes.into_iter().map(volume).collect(),
     }

@@ -6,7 +6,9 @@ use actix_web::{HttpResponse, Resource};
 
 use crate::problem::Problem;
 use crate::state::ApiState;
-use crate::{auth, clients, events, history, jobs, log, probes, system, trace, unread, usage};
+use crate::{
+    auth, clients, credentials, events, history, jobs, log, probes, system, trace, unread, usage,
+};
 
 /// Mounts the API. It answers every path below where it is mounted, so an embedder mounts it in a
 /// scope of its own, or after everything else.
@@ -74,6 +76,10 @@ fn routes(cfg: &mut ServiceConfig) {
             .route(web::post().to(history::redeliver)),
     )
     .service(resource("/health", "GET").route(web::get().to(system::health)))
+    .service(resource("/credentials", "GET").route(web::get().to(credentials::list)))
+    .service(
+        resource("/credentials/{name}/resume", "POST").route(web::post().to(credentials::resume)),
+    )
     .service(resource("/usage", "GET").route(web::get().to(usage::get)))
     .service(resource("/queue", "GET").route(web::get().to(system::queue)))
     .service(resource("/sync", "POST").route(web::post().to(system::sync)));

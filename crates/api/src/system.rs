@@ -19,7 +19,8 @@ pub(crate) async fn health(
     request: HttpRequest,
 ) -> Result<Json<Health>, Problem> {
     Query::parse(request.query_string(), &[])?;
-    Ok(Json(map::health(state.engine.health().await?)))
+    let health = state.engine.health().await?;
+    Ok(Json(map::health(health, state.engine.now())))
 }
 
 pub(crate) async fn queue(

@@ -215,6 +215,17 @@ impl Client {
         self.send(Method::POST, &path, &[], NO_BODY, self.timeout)
     }
 
+    /// `GET /credentials`.
+    pub fn credentials(&self) -> Result<wire::CredentialList, ClientError> {
+        self.get("/credentials", &[])
+    }
+
+    /// `POST /credentials/:name/resume`.
+    pub fn resume_credential(&self, name: &str) -> Result<wire::Credential, ClientError> {
+        let path = format!("/credentials/{}/resume", checked(name)?);
+        self.send(Method::POST, &path, &[], NO_BODY, self.timeout)
+    }
+
     /// `POST /jobs/:id/retry`.
     pub fn retry(&self, id: &str) -> Result<wire::JobRetried, ClientError> {
         self.retry_with(id, &wire::RetryJob::default())

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AgentHealth, Base, BranchName, Class, Continued, CredentialName, CredentialNews, Ending, Facts,
-    JobId, JobSecrets, Phase, RepoSlug, Resume, RunOptions, SecretKinds,
+    AgentHealth, Base, BranchName, Class, Continued, CredentialName, Ending, Facts, JobId,
+    JobSecrets, Phase, RepoSlug, Resume, RunOptions, SecretKinds,
 };
 
 /// A future that can be stored and sent between threads.
@@ -186,19 +186,6 @@ pub struct Report {
     pub ending: Ending,
     /// Everything found out since the last progress.
     pub facts: Facts,
-    /// What the run has told about the credential it was run on.
-    pub news: CredentialNews,
-}
-
-impl Report {
-    /// A report that tells nothing of a credential.
-    pub fn new(ending: Ending, facts: Facts) -> Self {
-        Self {
-            ending,
-            facts,
-            news: CredentialNews::default(),
-        }
-    }
 }
 
 /// Why a coordinator refused.

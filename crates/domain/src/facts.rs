@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{CommitId, DeniedCall, JsonText, RunUsage, Usd};
+use crate::{CommitId, CredentialNews, DeniedCall, JsonText, RunUsage, Usd};
 
 /// A pull request at a forge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +41,9 @@ pub struct Facts {
     /// What this attempt's run told of what it used, until the attempt ends: then it goes into the
     /// ledger.
     pub usage: Option<RunUsage>,
+    /// What this attempt's run has told of the credential it was started on; stored with that, not with
+    /// the job.
+    pub news: Option<Box<CredentialNews>>,
     /// What all attempts that have ended cost, by the ledger; `None` while none of them has told.
     pub cost: Option<Usd>,
     /// What this attempt may cost at most, where that is limited.
@@ -71,6 +74,7 @@ impl Facts {
             cli_version: newer.cli_version.or(self.cli_version),
             num_turns: newer.num_turns.or(self.num_turns),
             usage: newer.usage.or(self.usage),
+            news: newer.news.or(self.news),
             // Nobody but the ledger knows better.
             cost: self.cost,
             allotted: self.allotted,

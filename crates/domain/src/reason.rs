@@ -87,6 +87,11 @@ reasons! {
 }
 
 impl Reason {
+    /// Whether it is a credential that stands in the way.
+    pub const fn is_of_credential(self) -> bool {
+        matches!(self, Self::UsageLimit) || self.is_of_login()
+    }
+
     /// Whether it is over only when somebody has seen to a login or an account.
     pub const fn is_of_login(self) -> bool {
         matches!(self, Self::Auth | Self::Billing)

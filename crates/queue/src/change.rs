@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use agent_domain::{
-    Allotted, DeliveryId, Directive, Effect, Ending, Event, Finding, Found, Job, JobId, Lease,
-    Priority, Refused, State, Timestamp, Transition, WorkerId, apply,
+    DeliveryId, Directive, Effect, Ending, Event, Finding, Found, Job, JobId, Lease, Priority,
+    Refused, State, Timestamp, Transition, WorkerId, apply,
 };
-use agent_storage::{Booking, Change, JobWithClient, NewDelivery, NewOnce};
+use agent_storage::{Booking, Change, Decision, JobWithClient, NewDelivery, NewOnce, Standing};
 
+use crate::credentials::Taker;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::leases::Expired;
@@ -119,35 +120,30 @@ impl Engine {
         limit: u32,
     ) -> Result<Vec<JobWithClient>, EngineError> {
         let now = self.inner.clock.now();
-        let lease_until = self.lease_end(now);
-        let (worker, engine) = (worker.clone(), self.clone());
         let spending = self.inner.config.spending;
-        let at_cap = spending.at_cap;
-        let unaffordable = move |cap| Event::Unaffordable { cap, at_cap };
-        let decide = move |job: &Job, allotted: Allotted| {
-            let worker = worker.clone();
-            let claimed = Event::Claimed {
-                worker,
-                lease_until,
-                paid_by: None,
+        let engine = self.clone();
+        let taker = Taker {
+            worker: worker.clone(),
+            lease_until: self.lease_end(now),
+            now,
+        };
+        let decide = move |ready: &JobWithClient, standing: Standing<'_>| {
+            let Some((event, most)) = engine.turn_of(ready, standing, &taker) else {
+                return Decision::PassClient;
             };
-            let (event, most) = match allotted {
-                Allotted::All => (claimed, None),
-                Allotted::Most(most) => (claimed, Some(most)),
-                Allotted::Reached(cap) => (unaffordable(Some(cap)), None),
-                Allotted::UsedUp => (unaffordable(None), None),
-                Allotted::Later => return None,
+            let Ok(mut next) = apply(&ready.job, event, now) else {
+                return Decision::Pass;
             };
-            let mut next = apply(job, event, now).ok()?;
             next.job.facts.allotted = most;
-            Some(engine.to_store(job, next, &Seals::new()))
+            Decision::Change(Box::new(engine.to_store(&ready.job, next, &Seals::new())))
         };
         let changed = self.inner.store.claim_within(limit, now, spending, decide);
         let changed = changed.await?;
         let runs = |found: &JobWithClient| matches!(found.job.state, State::Running { .. });
         let (claimed, unpaid): (Vec<_>, Vec<_>) = changed.into_iter().partition(runs);
         for found in &unpaid {
-            tracing::info!(job.id = %found.job.id, job.status = %found.job.state.status(), "no money for the job");
+            let reason = found.job.state.reason().map(agent_domain::Reason::code);
+            tracing::debug!(job.id = %found.job.id, job.reason = reason, "job cannot begin");
             if found.job.state.status().is_terminal() {
                 self.after(&found.job, &[Effect::Callback, Effect::DirectiveChanged]);
             }
@@ -276,6 +272,7 @@ impl Engine {
     fn to_store(&self, before: &Job, next: Transition, seals: &Seals) -> Change {
         let mut next = next;
         let told = next.job.facts.usage.take();
+        let news = next.job.facts.news.take();
         let ends = ends_attempt(before, &next.job);
         let sealed = seals
             .get(&before.id)
@@ -306,6 +303,7 @@ impl Engine {
             delivery,
             seal,
             booking,
+            news,
             ..quiet(next)
         }
     }
@@ -350,6 +348,7 @@ fn quiet(next: Transition) -> Change {
         delivery: None,
         seal: None,
         booking: None,
+        news: None,
     }
 }
 

@@ -169,27 +169,38 @@ impl Coordinator for Engine {
         report: Report,
     ) -> BoxFuture<'a, Result<(), CoordinatorError>> {
         Box::pin(async move {
-            let Report { ending, facts, .. } = report;
-            self.note_login(&ending);
+            let Report { ending, facts } = report;
+            let ending = self.waits_for_any(lease.job, ending, &facts).await;
+            let ending = ending.map_err(unavailable)?;
+            let tells = facts.news.is_some();
             let event = Event::Finished {
                 fence: lease.fence,
                 ending,
                 facts,
             };
-            self.change(lease.job, event)
-                .await
-                .map_err(|error| self.told(lease, error))?;
+            let changed = self.change(lease.job, event).await;
+            let changed = changed.map_err(|error| self.told(lease, error))?;
+            if tells && let Err(error) = self.after_report(&changed).await {
+                // The report is stored, so the worker is not to send it again.
+                tracing::warn!(job.id = %lease.job, %error, "credentials not looked at");
+            }
             Ok(())
         })
     }
 
     fn agent_health(&self, _worker: &WorkerId, health: AgentHealth) {
+        for (name, is_there) in &health.logins {
+            if let Some(is_there) = *is_there {
+                let (engine, name) = (self.clone(), name.clone());
+                self.spawn(async move { engine.note_login(name, is_there).await });
+            }
+        }
         let mut seen = self
             .inner
             .agent
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        seen.health = health;
+        *seen = health;
     }
 }
 

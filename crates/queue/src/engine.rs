@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agent_domain::{
-    AgentHealth, Cidr, Clock, Ending, Ids, LeaseTerms, Mirrors, Reason, Spending, TranscriptReader,
+    AgentHealth, Cidr, Clock, Credential, Ids, LeaseTerms, Mirrors, Spending, TranscriptReader,
     Watermark,
 };
 use agent_storage::Store;
@@ -49,6 +49,10 @@ pub struct EngineConfig {
     pub retention: Retention,
     /// What jobs may spend where nothing else is said, and all together.
     pub spending: Spending,
+    /// What jobs run on that bring no key of their own.
+    pub credentials: Vec<Credential>,
+    /// Whether jobs wait where a usage limit is reached, instead of failing.
+    pub parks: bool,
 }
 
 impl EngineConfig {
@@ -69,6 +73,8 @@ impl EngineConfig {
             disk,
             retention: Retention::default(),
             spending: Spending::default(),
+            credentials: vec![Credential::environment()],
+            parks: true,
         }
     }
 }
@@ -126,7 +132,8 @@ pub(crate) struct Inner {
     pub(crate) unsettled: AtomicUsize,
     /// Writes that were refused because their lease was not valid any more.
     pub(crate) stale_writes: AtomicU64,
-    pub(crate) agent: Mutex<AgentSeen>,
+    /// What is known of the CLI and its login, as last probed.
+    pub(crate) agent: Mutex<AgentHealth>,
     pub(crate) disk: Disk,
     pub(crate) probe: Probe,
     /// Requests with an idempotency key that are being done.
@@ -139,15 +146,6 @@ pub(crate) struct Inner {
     /// The runtime the engine was started in. Callers come from runtimes of their own, which may
     /// end before the engine does.
     runtime: Handle,
-}
-
-/// What is known of the CLI and its login.
-#[derive(Debug, Default)]
-pub(crate) struct AgentSeen {
-    /// As last probed.
-    pub(crate) health: AgentHealth,
-    /// A run was refused for its credentials, and none has succeeded since.
-    pub(crate) refused: bool,
 }
 
 impl Engine {
@@ -193,6 +191,7 @@ impl Engine {
         let engine = Self {
             inner: Arc::new(inner),
         };
+        engine.know_credentials().await?;
         if let Err(error) = engine.fail_without_keys().await {
             // They fail when they are claimed.
             tracing::error!(%error, "queued jobs whose keys are gone are not failed yet");
@@ -253,34 +252,9 @@ impl Engine {
             .spawn_blocking_on(work, &self.inner.runtime);
     }
 
-    /// Notes what a run's end says about the login: presence of credentials is no proof that they
-    /// are any good.
-    pub(crate) fn note_login(&self, ending: &Ending) {
-        let refused = match ending {
-            Ending::Completed => false,
-            Ending::Failed {
-                reason: Reason::Auth,
-                ..
-            } => true,
-            _ => return,
-        };
-        self.inner
-            .agent
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .refused = refused;
-    }
-
+    /// The CLI and its login, as last probed.
     pub(crate) fn agent_seen(&self) -> AgentHealth {
-        let seen = self
-            .inner
-            .agent
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let authenticated = seen.health.authenticated && !seen.refused;
-        AgentHealth {
-            authenticated,
-            ..seen.health.clone()
-        }
+        let seen = self.inner.agent.lock();
+        seen.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -1,6 +1,6 @@
 //! Why the engine refused a request.
 
-use agent_domain::{Class, JobId, Refused, Status};
+use agent_domain::{Class, JobId, Refused, RepoSlug, Status};
 use agent_storage::StoreError;
 
 use crate::disk::DiskShortage;
@@ -68,6 +68,12 @@ pub enum EngineError {
     /// There is too little room on a volume.
     #[error("The disk is nearly full and no new work is taken: {0}")]
     DiskLow(DiskShortage),
+    /// There is no such credential.
+    #[error("Credential not found")]
+    CredentialNotFound,
+    /// None of the server's credentials is for this repository.
+    #[error("No credential of this server may be used for jobs of {0}")]
+    NoCredential(RepoSlug),
     /// The log cannot be read.
     #[error("Log cannot be read: {0}")]
     Log(#[source] std::io::Error),
@@ -95,7 +101,10 @@ impl EngineError {
     /// What kind of error this is.
     pub fn class(&self) -> Class {
         match self {
-            Self::JobNotFound | Self::ClientNotFound | Self::DeliveryNotFound => Class::NotFound,
+            Self::JobNotFound
+            | Self::ClientNotFound
+            | Self::DeliveryNotFound
+            | Self::CredentialNotFound => Class::NotFound,
             Self::ClientExists(_)
             | Self::ClientBusy
             | Self::BranchHeld { .. }
@@ -103,6 +112,7 @@ impl EngineError {
             | Self::JobUnfinished(_)
             | Self::JobNotParked(_)
             | Self::NoSession
+            | Self::NoCredential(_)
             | Self::SessionBusy(_)
             | Self::IdempotencyInFlight => Class::Conflict,
             Self::IdempotencyKeyReused => Class::Unprocessable,
@@ -130,6 +140,8 @@ impl EngineError {
             Self::JobUnfinished(_) => "job_unfinished",
             Self::JobNotParked(_) => "job_not_parked",
             Self::NoSession => "no_session",
+            Self::CredentialNotFound => "credential_not_found",
+            Self::NoCredential(_) => "no_credential",
             Self::SessionBusy(_) => "session_busy",
             Self::Draining => "draining",
             Self::DiskLow(_) => "disk_low",

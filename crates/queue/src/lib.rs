@@ -10,6 +10,7 @@ mod cancel;
 mod change;
 mod clients;
 mod coordinator;
+mod credentials;
 mod dependencies;
 mod disk;
 mod engine;
@@ -41,6 +42,7 @@ pub use agent_storage::{
     ClientCounts, DeliveryLog, DeliveryState, DeliveryTry, HistoryEntry, JobFilter, JobPage,
     JobSummary, JobWithClient, QueueView, UsageFilter, UsageKey, UsageRow,
 };
+pub use credentials::CredentialView;
 pub use disk::{DiskConfig, DiskShortage, DiskTrouble, DiskVolume};
 pub use engine::{Engine, EngineConfig, EngineParts};
 pub use error::EngineError;

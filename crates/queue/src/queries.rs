@@ -50,6 +50,11 @@ impl Engine {
     /// Returns how the engine is; never waits for a process.
     pub async fn health(&self) -> Result<Health, EngineError> {
         let counts = self.inner.store.counts().await?;
+        let credentials = self.credentials().await?;
+        // Presence of a login is no proof that it is any good.
+        let any_good = credentials.iter().any(|one| one.state.stopped.is_none());
+        let mut agent = self.agent_seen();
+        agent.authenticated &= any_good;
         Ok(Health {
             running: counts.running,
             ready: counts.ready,
@@ -58,7 +63,8 @@ impl Engine {
             max_concurrent: self.inner.config.max_concurrent,
             stale_writes: self.inner.stale_writes.load(Ordering::Relaxed),
             failing_endpoints: self.failing_endpoints(),
-            agent: self.agent_seen(),
+            agent,
+            credentials,
             draining: self.is_draining(),
             volumes: self.inner.disk.volumes(),
         })

@@ -8,7 +8,8 @@ use crate::error::EngineError;
 use crate::once::{Once, Reply};
 
 impl Engine {
-    /// Makes a parked job ready now, whatever it waits for; at most once.
+    /// Makes a parked job ready now, whatever it waits for; at most once. If that is a credential, it is
+    /// to be tried again.
     pub async fn release_once(
         &self,
         id: JobId,
@@ -18,8 +19,15 @@ impl Engine {
             let remember = begun.map(|begun| -> Remember {
                 Box::new(move |changed| begun.answered(&id, changed.after.updated_at))
             });
+            let credentials = engine.awaited_credentials(id).await?;
             match engine.change_once(id, Event::Unparked, remember).await {
-                Ok(_) => Ok(id),
+                Ok(_) => {
+                    // Afterwards: a job that runs already could not be released any more.
+                    for name in credentials {
+                        engine.resume_credential(&name).await?;
+                    }
+                    Ok(id)
+                }
                 Err(ChangeError::Refused(Refused::Unfit(status))) => {
                     Err(EngineError::JobNotParked(status))
                 }

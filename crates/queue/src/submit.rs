@@ -72,6 +72,9 @@ impl Engine {
             },
         };
         self.check_callback(&submission.spec)?;
+        if !submission.secrets.kinds().agent {
+            self.has_credential(&client.repo)?;
+        }
         let mut spec = submission.spec;
         check_base(&spec)?;
         check_wait(&spec, submission.not_before)?;

@@ -8,6 +8,7 @@ use agent_domain::{
 };
 use agent_storage::ClientCounts;
 
+use crate::credentials::CredentialView;
 use crate::disk::DiskVolume;
 
 /// A client, and whether its mirror is there.
@@ -105,7 +106,7 @@ pub struct Message {
 }
 
 /// How the engine is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Health {
     /// Jobs running.
     pub running: u64,
@@ -123,6 +124,8 @@ pub struct Health {
     pub failing_endpoints: usize,
     /// The CLI and its login, as last seen.
     pub agent: AgentHealth,
+    /// What jobs run on.
+    pub credentials: Vec<CredentialView>,
     /// Whether the server is about to stop and takes no new work.
     pub draining: bool,
     /// Room on the volumes that are watched, as last seen.

@@ -6,13 +6,16 @@
 
 use std::collections::HashMap;
 
-use agent_domain::{Allotted, ClientId, Job, Spending, State, Timestamp};
+use agent_domain::{Allotted, ClientId, CredentialState, Job, Spending, State, Timestamp};
 use rusqlite::{Connection, params};
 
 use crate::lanes::{InLine, Next};
 use crate::rows::{self, Columns, micros};
 use crate::tally::{Tally, counted};
-use crate::{Change, JobWithClient, Store, StoreError, jobs, lanes, purse, sql};
+use crate::{
+    Change, Decision, JobWithClient, Standing, Store, StoreError, credentials, jobs, lanes, purse,
+    sql,
+};
 
 /// How many jobs one claim passes over at most, for a bound on how long it holds up other writes.
 const PASSED_OVER_MAX: usize = 1_000;
@@ -43,6 +46,13 @@ pub(crate) const RELEASE_UNPAID_OF: &str = "
     UPDATE jobs INDEXED BY jobs_client_status SET not_before = min(not_before, ?1)
     WHERE client_id = ?2 AND status = 'queued' AND ready_seq IS NULL AND reason = 'budget'";
 
+/// Whether they may begin is asked again. A change that somebody has in hand for one of them must not
+/// undo that, so the version counts it.
+pub(crate) const RELEASE_UNPOWERED: &str = "
+    UPDATE jobs INDEXED BY jobs_parked SET not_before = ?1, version = version + 1
+    WHERE status = 'queued' AND ready_seq IS NULL AND coalesce(not_before > ?1, 1)
+        AND reason IN ('usage_limit', 'auth', 'billing') AND own_agent_key = 0";
+
 impl Store {
     /// Takes up to `limit` ready jobs in order, as of `now`: of each client no more than may run at
     /// once, and no client's turn before another's. See [`agent_domain::Tag`].
@@ -55,20 +65,23 @@ impl Store {
         now: Timestamp,
         mut decide: impl FnMut(&Job) -> Option<Change> + Send + 'static,
     ) -> Result<Vec<JobWithClient>, StoreError> {
-        let decide = move |job: &Job, _| decide(job);
+        let decide = move |ready: &JobWithClient, _: Standing<'_>| {
+            let change = decide(&ready.job).map(Box::new);
+            change.map_or(Decision::Pass, Decision::Change)
+        };
         self.claim_within(limit, now, Spending::default(), decide)
             .await
     }
 
-    /// As [`Store::claim`], and tells `decide` what the job may spend by its client's settings and the
-    /// server's. What it changes without making it run is returned as well, and not
+    /// As [`Store::claim`], and tells `decide` what the job can count on, by its client's settings and
+    /// the server's. What it changes without making it run is returned as well, and not
     /// counted.
     pub async fn claim_within(
         &self,
         limit: u32,
         now: Timestamp,
         settings: Spending,
-        decide: impl FnMut(&Job, Allotted) -> Option<Change> + Send + 'static,
+        decide: impl FnMut(&JobWithClient, Standing<'_>) -> Decision + Send + 'static,
     ) -> Result<Vec<JobWithClient>, StoreError> {
         let claim = move |conn: &Connection| {
             counted(conn, |tally| {
@@ -124,6 +137,8 @@ struct Asking<D> {
     now: Timestamp,
     settings: Spending,
     decide: D,
+    /// How the credentials stand.
+    credentials: Vec<CredentialState>,
     /// How many more may be taken.
     free: usize,
     /// What was changed, taken or not.
@@ -139,7 +154,8 @@ enum Answer {
     Left,
     /// It stays where it is.
     Passed,
-    /// So do all others of its client: what they may spend is reserved.
+    /// So do all others of its client: what they may spend is reserved, or their credentials are in
+    /// use.
     AllPassed,
 }
 
@@ -148,7 +164,7 @@ fn claim(
     limit: u32,
     now: Timestamp,
     settings: Spending,
-    decide: impl FnMut(&Job, Allotted) -> Option<Change>,
+    decide: impl FnMut(&JobWithClient, Standing<'_>) -> Decision,
     tally: &mut Tally,
 ) -> Result<Vec<JobWithClient>, StoreError> {
     promote(conn, now, tally)?;
@@ -156,6 +172,7 @@ fn claim(
         now,
         settings,
         decide,
+        credentials: credentials::states(conn)?,
         free: usize::try_from(limit).unwrap_or(usize::MAX),
         changed: Vec::new(),
     };
@@ -174,7 +191,7 @@ fn claim(
 /// Takes the first job that may run, of the first client that has one; returns whether there was one.
 fn claim_one(
     conn: &Connection,
-    asking: &mut Asking<impl FnMut(&Job, Allotted) -> Option<Change>>,
+    asking: &mut Asking<impl FnMut(&JobWithClient, Standing<'_>) -> Decision>,
     passed: &mut Passed,
     tally: &mut Tally,
 ) -> Result<bool, StoreError> {
@@ -204,7 +221,7 @@ fn claim_one(
 fn ask(
     conn: &Connection,
     next: &Next,
-    asking: &mut Asking<impl FnMut(&Job, Allotted) -> Option<Change>>,
+    asking: &mut Asking<impl FnMut(&JobWithClient, Standing<'_>) -> Decision>,
     tally: &mut Tally,
 ) -> Result<Answer, StoreError> {
     let Some(ready) = jobs::find(conn, next.id)? else {
@@ -214,16 +231,30 @@ fn ask(
     if allotted == Allotted::Later {
         return Ok(Answer::AllPassed);
     }
-    match (asking.decide)(&ready.job, allotted) {
-        Some(change) if change.job.id == ready.job.id && jobs::commit(conn, &change, tally)? => {
+    let standing = Standing {
+        allotted,
+        credentials: &asking.credentials,
+    };
+    match (asking.decide)(&ready, standing) {
+        Decision::PassClient => Ok(Answer::AllPassed),
+        Decision::Change(change)
+            if change.job.id == ready.job.id && jobs::commit(conn, &change, tally)? =>
+        {
             let runs = matches!(change.job.state, State::Running { .. });
+            if let Some(paid_by) = change.job.paid_by.as_ref().filter(|_| runs) {
+                let mut all = asking.credentials.iter_mut();
+                let used = all.find(|state| state.name == paid_by.name);
+                if let Some(state) = used {
+                    state.running += 1;
+                }
+            }
             asking.changed.push(JobWithClient {
                 job: change.job,
                 client: ready.client,
             });
             Ok(if runs { Answer::Taken } else { Answer::Left })
         }
-        _ => Ok(Answer::Passed),
+        Decision::Change(_) | Decision::Pass => Ok(Answer::Passed),
     }
 }
 
@@ -235,6 +266,11 @@ pub(crate) fn release_unpaid_of(
 ) -> Result<(), StoreError> {
     let params = params![micros(now), client.to_string()];
     sql::run(conn, RELEASE_UNPAID_OF, params).map(drop)
+}
+
+/// Lets every job that waits for a credential be looked at again.
+pub(crate) fn release_unpowered(conn: &Connection, now: Timestamp) -> Result<(), StoreError> {
+    sql::run(conn, RELEASE_UNPOWERED, [micros(now)]).map(drop)
 }
 
 pub(crate) fn promote(

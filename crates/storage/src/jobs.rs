@@ -9,7 +9,8 @@ use crate::rows::{self, Columns, client_columns, job_columns, micros};
 use crate::tally::{Tally, counted};
 use crate::{
     Change, CreatedJob, HistoryEntry, JobWithClient, NewJob, NewOnce, Store, StoreError, claim,
-    clients, continued, dependencies, lanes, ledger, lists, once, options, outbox, seals, sql,
+    clients, continued, credentials, dependencies, lanes, ledger, lists, once, options, outbox,
+    seals, sql,
 };
 
 /// The values of [`rows::changing`], then those of [`rows::fixed`].
@@ -19,14 +20,14 @@ pub(crate) const INSERT: &str = "
         cancel_requested_at, ended_at, error, base_commit, head_commit, saved_ref, worktree_path,
         exit_code, pr_number, pr_url, files_changed, session_id, model, cli_version, num_turns,
         spent_nanos, started_at, updated_at, worker, lost_runs, allotted_nanos, phase_detail, denied,
-        resume, priority, output, id, client_id, branch, title, os_feature_id, callback_url, wanted_model, permission_mode,
+        resume, priority, output, credential, credential_epoch, id, client_id, branch, title, os_feature_id, callback_url, wanted_model, permission_mode,
         timeout_us, idle_timeout_us, own_agent_key, own_git_token, retry_of, created_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?,
         ?, ?, ?, ?, ?, ?, ?,
         ?, ?, ?, ?, ?, ?, ?, ?,
         ?, ?, ?, ?, ?, ?, ?, ?,
         ?, ?, ?, ?, ?, ?, ?, ?,
-        ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 /// The values of [`rows::changing`], of which [`rows::BOOKED`] is what is booked with the change, and is
 /// added; then whether a log is sealed with it, `seq` and the version before.
@@ -38,7 +39,8 @@ pub(crate) const UPDATE: &str = "
         pr_number = ?, pr_url = ?, files_changed = ?, session_id = ?, model = ?, cli_version = ?,
         num_turns = ?, spent_nanos = coalesce(coalesce(spent_nanos, 0) + ?, spent_nanos),
         started_at = ?, updated_at = ?, worker = ?, lost_runs = ?, allotted_nanos = ?,
-        phase_detail = ?, denied = ?, resume = ?, priority = ?, output = ?, seals = seals + ?
+        phase_detail = ?, denied = ?, resume = ?, priority = ?, output = ?,
+        credential = ?, credential_epoch = ?, seals = seals + ?
     WHERE seq = ? AND version = ?";
 
 /// What [`Stored`] holds.
@@ -290,6 +292,9 @@ pub(crate) fn commit_stored(
         Some(booking) => ledger::book(conn, job, job.attempt, booking)?,
         None => None,
     };
+    if let (Some(news), Some(paid_by)) = (&change.news, &job.paid_by) {
+        credentials::note(conn, paid_by, news, job.updated_at)?;
+    }
     let guard = [
         rows::int(sealed.into()),
         rows::int(seq),

@@ -8,10 +8,9 @@ use rusqlite::{Connection, params};
 use crate::rows::{Columns, micros};
 use crate::{Booking, StoreError, jobs, sql};
 
-/// Who pays where the job brings no key of its own. There is only one as long as credentials have
-/// no names.
+/// Who pays for an attempt that was begun when credentials had no names.
 const DEFAULT_CREDENTIAL: &str = "default";
-/// Who pays where it does.
+/// Who pays where the job brings a key of its own.
 const JOBS_OWN: &str = "job";
 /// In place of a client: all of them together.
 pub(crate) const EVERYONE: &str = "";
@@ -148,7 +147,8 @@ fn insert(
     let credential = if job.spec.secrets.agent {
         JOBS_OWN
     } else {
-        DEFAULT_CREDENTIAL
+        let paid_by = job.paid_by.as_ref();
+        paid_by.map_or(DEFAULT_CREDENTIAL, |paid_by| paid_by.name.as_str())
     };
     let [input, output, read, creation] = counts(tokens)?;
     let cost = cost.map(nanos).transpose()?;

@@ -8,6 +8,7 @@ mod cells;
 mod claim;
 mod clients;
 mod continued;
+mod credentials;
 mod dependencies;
 mod error;
 mod holding;

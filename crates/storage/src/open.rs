@@ -31,6 +31,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0018_dependencies.sql"),
     include_str!("../../../migrations/sqlite/0019_caps.sql"),
     include_str!("../../../migrations/sqlite/0020_continued.sql"),
+    include_str!("../../../migrations/sqlite/0021_credentials.sql"),
 ];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -312,6 +313,7 @@ mod tests {
                 delivery: None,
                 seal: None,
                 booking: None,
+                news: None,
             })
         };
         let changed = store.change_each(vec![first], release).await.unwrap();

@@ -4,8 +4,8 @@ use rusqlite::{Connection, StatementStatus};
 
 use crate::UsageKey;
 use crate::{
-    claim, clients, continued, dependencies, holding, jobs, lanes, ledger, lists, once, open,
-    outbox, purse, retention, seals, tally, usage,
+    claim, clients, continued, credentials, dependencies, holding, jobs, lanes, ledger, lists,
+    once, open, outbox, purse, retention, seals, tally, usage,
 };
 
 /// Run for every request or every claim, so their cost must not grow with history.
@@ -62,6 +62,9 @@ const HOT: &[&str] = &[
     lanes::COUNT_BEHIND,
     lanes::COUNT_AHEAD,
     claim::RELEASE_UNPAID_OF,
+    credentials::IN_USE,
+    credentials::ONE,
+    credentials::TOLD,
     purse::SPENT,
     purse::RESERVED,
     purse::RESERVED_BY_CLIENT,
@@ -97,6 +100,16 @@ const HOT: &[&str] = &[
 /// These go over the clients, of which there are few, and once at the start over what is parked.
 const OTHERS: &[&str] = &[
     claim::RELEASE_UNPAID,
+    credentials::ALL,
+    claim::RELEASE_UNPOWERED,
+    credentials::INSERT,
+    credentials::STOP,
+    credentials::RESUME,
+    credentials::LOGGED_OUT,
+    credentials::LOGGED_IN,
+    credentials::FINGERPRINT,
+    credentials::KNOWN,
+    credentials::FORGET,
     clients::ALL,
     clients::INSERT,
     clients::UPDATE,

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use agent_domain::{
-    Answer, Awaited, CallbackUrl, Client, ClientId, DeliveryId, Fence, Job, JobId, LogSeal,
-    OnceRequest, Phase, RepoSlug, RunUsage, Status, Timestamp, Tokens, Usd, WorkerId,
+    Allotted, Answer, Awaited, CallbackUrl, Client, ClientId, CredentialName, CredentialNews,
+    CredentialState, DeliveryId, Fence, Job, JobId, LogSeal, OnceRequest, Phase, RepoSlug,
+    RunUsage, Status, Timestamp, Tokens, Usd, WorkerId,
 };
 
 /// How many jobs a client has.
@@ -156,6 +157,39 @@ pub struct Change {
     pub seal: Option<LogSeal>,
     /// What the attempt has spent that ends with it.
     pub booking: Option<Booking>,
+    /// What the attempt has told of the credential it was run on.
+    pub news: Option<Box<CredentialNews>>,
+}
+
+/// A credential that the settings name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownCredential {
+    /// Its name.
+    pub name: CredentialName,
+    /// See [`agent_domain::Credential::fingerprint`].
+    pub fingerprint: Option<String>,
+    /// Who may use it, in words that are only compared.
+    pub setup: String,
+}
+
+/// What an attempt that is about to begin can count on.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing<'a> {
+    /// What it may spend.
+    pub allotted: Allotted,
+    /// How the credentials stand, those taken by the same claim included.
+    pub credentials: &'a [CredentialState],
+}
+
+/// What is to be done with a ready job.
+#[derive(Debug)]
+pub enum Decision {
+    /// This.
+    Change(Box<Change>),
+    /// It stays where it is.
+    Pass,
+    /// So do all others of its client, for now.
+    PassClient,
 }
 
 /// By what spending is added up.

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_domain::{
-    Client, Facts, Fence, Job, JobId, JobSpec, JsonText, Phase, Place, Priority, PullRequest,
-    Reason, RepoSlug, RunOptions, SecretKinds, State, Status, Timestamp, Usd, WorkerId,
+    Client, Facts, Fence, Job, JobId, JobSpec, JsonText, PaidBy, Phase, Place, Priority,
+    PullRequest, Reason, RepoSlug, RunOptions, SecretKinds, State, Status, Timestamp, Usd,
+    WorkerId,
 };
 use rusqlite::Row;
 use rusqlite::types::{FromSql, Value};
@@ -55,6 +56,7 @@ macro_rules! job_columns {
              (SELECT group_concat(d.on_id) FROM job_dependencies d WHERE d.job_seq = j.seq), \
              j.retry_of, j.priority, \
              j.version, j.attempt, j.fence, j.worker, j.lost_runs, j.resume, \
+             j.credential, j.credential_epoch, \
              (SELECT s.continued FROM job_continued s WHERE s.job_seq = j.seq), \
              j.status, j.not_before, j.reason, j.phase, j.lease_until, j.cancel_requested_at, \
              j.ended_at, j.error, \
@@ -226,7 +228,7 @@ pub(crate) fn job(columns: &mut Columns<'_, '_>) -> Result<Job, StoreError> {
         worker: columns.take::<Option<Arc<str>>>()?.map(WorkerId),
         lost_runs: lost_runs(columns)?,
         resume: resume(columns)?,
-        paid_by: None,
+        paid_by: paid_by(columns)?,
         continues: continued(columns)?,
         state: state(columns)?,
         facts: facts(columns)?,
@@ -234,6 +236,11 @@ pub(crate) fn job(columns: &mut Columns<'_, '_>) -> Result<Job, StoreError> {
         started_at: columns.time_option()?,
         updated_at: columns.time()?,
     })
+}
+
+fn paid_by(columns: &mut Columns<'_, '_>) -> Result<Option<PaidBy>, StoreError> {
+    let (name, epoch) = (columns.parsed_option()?, columns.whole_option()?);
+    Ok(name.zip(epoch).map(|(name, epoch)| PaidBy { name, epoch }))
 }
 
 fn spec(columns: &mut Columns<'_, '_>) -> Result<JobSpec, StoreError> {
@@ -336,6 +343,7 @@ fn facts(columns: &mut Columns<'_, '_>) -> Result<Facts, StoreError> {
         cli_version: columns.take()?,
         num_turns: columns.whole_option()?,
         usage: None,
+        news: None,
         cost: columns.whole_option()?.map(Usd::from_nanos),
         allotted: columns.whole_option()?.map(Usd::from_nanos),
         denied: denied(columns)?,
@@ -345,7 +353,7 @@ fn facts(columns: &mut Columns<'_, '_>) -> Result<Facts, StoreError> {
 }
 
 /// How many values [`changing`] gives.
-pub(crate) const CHANGING: usize = 35;
+pub(crate) const CHANGING: usize = 37;
 /// Which of them is what the change books; it gives none.
 pub(crate) const BOOKED: usize = 24;
 
@@ -391,6 +399,8 @@ pub(crate) fn changing(job: &Job) -> Result<[Cell<'_>; CHANGING], StoreError> {
         resume_cell(job.resume.as_ref())?,
         int(i64::from(job.priority.get())),
         option(facts.output.as_ref(), |output| text(output.as_str())),
+        option(job.paid_by.as_ref(), |paid_by| text(paid_by.name.as_str())),
+        whole_option(job.paid_by.as_ref().map(|paid_by| paid_by.epoch))?,
     ])
 }
 
@@ -449,7 +459,8 @@ pub(crate) fn line_place(accepted: Timestamp, priority: Priority, reason: Option
 }
 
 fn is_ready(job: &Job) -> bool {
-    matches!(job.state, State::Queued { reason, .. } if reason != Some(Reason::WaitingForJobs))
+    job.state.status() == Status::Queued
+        && !job.state.waits_for_others()
         && not_before(&job.state).is_none_or(|at| micros(at) <= micros(job.updated_at))
 }
 

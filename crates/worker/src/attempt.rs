@@ -158,7 +158,6 @@ impl Attempt<'_> {
         Some(Report {
             ending: self.journal.masked(ending),
             facts: self.facts.clone(),
-            news: agent_domain::CredentialNews::default(),
         })
     }
 
@@ -171,6 +170,7 @@ impl Attempt<'_> {
                 return Err(self.later(error).await);
             }
             self.learn(&end.summary, end.exit_code);
+            self.facts.news = self.news_of(&end);
             if let Err(ending) = judge(&end) {
                 return Err(self.unless_it_waits(&end, ending).into());
             }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use agent_domain::{
-    Ending, Policy, Reason, RunEnd, RunOptions, after_limit, is_capped, is_session_id, iso_millis,
-    jittered, policy,
+    CredentialNews, Ending, Limited, Policy, Reason, RunEnd, RunOptions, after_limit, is_capped,
+    is_session_id, iso_millis, jittered, judge, policy,
 };
 use agent_git::{Layout, Reach, Workspace};
 use agent_runner::{Ground, RunRequest};
@@ -136,38 +136,76 @@ impl Attempt<'_> {
         }
     }
 
-    /// Turns an end that passes by itself into a wait, where there is a session to go on in.
+    /// What a run has told of the credential it was started on.
+    pub(crate) fn news_of(&self, end: &RunEnd) -> Option<Box<CredentialNews>> {
+        if self.assignment.brought.agent {
+            return None;
+        }
+        let mut news = CredentialNews {
+            windows: end.summary.windows.clone(),
+            ..CredentialNews::default()
+        };
+        if let Err(Ending::Failed { reason, error }) = judge(end) {
+            let (ids, now) = (self.parts.ids.as_ref(), self.parts.clock.now());
+            match policy(
+                end,
+                &Ending::Failed {
+                    reason,
+                    error: error.clone(),
+                },
+            ) {
+                Policy::Park => {
+                    news.limited = Some(Limited {
+                        family: Limited::family_of(end.summary.limit_kind.as_deref()),
+                        until: after_limit(end.summary.limit_resets_at, now, ids),
+                    });
+                }
+                Policy::StopCredential => news.refused = Some((reason, error)),
+                Policy::Final | Policy::Retry(_) => {}
+            }
+        }
+        (!news.is_empty()).then(|| Box::new(news))
+    }
+
+    /// Turns an end that passes by itself, or with the help of somebody, into a wait.
     fn unless_it_goes_on(&self, end: &RunEnd, ending: Ending) -> Ending {
-        let session = self.facts.session_id.as_deref();
-        if !session.is_some_and(is_session_id) || self.is_cancelled() {
+        if self.is_cancelled() {
             return ending;
         }
         let (ids, now) = (self.parts.ids.as_ref(), self.parts.clock.now());
+        let news = self.facts.news.as_ref();
+        let limited = news.and_then(|news| news.limited.as_ref());
+        let session = self.facts.session_id.as_deref();
         let (until, reason) = match policy(end, &ending) {
             Policy::Park if self.parts.config.parks => {
-                let resets_at = end.summary.limit_resets_at;
-                (after_limit(resets_at, now, ids), Reason::UsageLimit)
+                let told = || after_limit(end.summary.limit_resets_at, now, ids);
+                let until = limited.map_or_else(told, |limited| limited.until);
+                (Some(until), Reason::UsageLimit)
             }
-            Policy::Retry(backoff) => {
+            Policy::StopCredential => match news.and_then(|news| news.refused.as_ref()) {
+                Some((reason, _)) => (None, *reason),
+                None => return ending,
+            },
+            Policy::Retry(backoff) if session.is_some_and(is_session_id) => {
                 let made = self.resume.as_ref().map_or(0, |resume| resume.retries);
                 let made = usize::try_from(made).unwrap_or(usize::MAX);
                 let Some(wait) = backoff.wait_after(made.saturating_add(1)) else {
                     return ending;
                 };
                 let until = now.checked_add(jittered(wait, ids)).unwrap_or(now);
-                (until, Reason::Api)
+                (Some(until), Reason::Api)
             }
-            Policy::Park | Policy::Final | Policy::StopCredential => return ending,
+            Policy::Park | Policy::Final | Policy::Retry(_) => return ending,
         };
+        let until_then = until.map_or_else(
+            || "somebody has seen to the credential".to_owned(),
+            iso_millis,
+        );
         self.journal.say(&format!(
-            "{}: the job waits until {} and then goes on in its session",
+            "{}: the job waits until {until_then} and then goes on in its session",
             said(&ending),
-            iso_millis(until)
         ));
-        Ending::Parked {
-            until: Some(until),
-            reason,
-        }
+        Ending::Parked { until, reason }
     }
 
     /// Whether the job goes on in its workspace later, so that all stays as it is.

@@ -176,6 +176,11 @@ fn a_limit_goes_on_counting_while_the_server_is_away() {
     nothing_is_left(&server).unwrap();
 }
 
+/// What pays for one job and no other.
+fn own_key() -> Value {
+    json!({"secrets": {"anthropicApiKey": "sk-ant-of-the-job-alone"}})
+}
+
 /// Every way the fake can end a run with a result: its name, and what the job then says.
 const OUTCOMES: [(&str, &str); 24] = [
     ("ok", ""),
@@ -229,7 +234,8 @@ fn every_outcome_of_a_run_has_its_reason() {
         .map(|(outcome, _)| {
             let script = format!("write {outcome}.txt {outcome}\nresult {outcome}");
             let body = body(&repo, &format!("fix/{outcome}"), &script);
-            server.submit(&body).unwrap()
+            // A key of its own, so that no outcome has to do with another job.
+            server.submit(&with(body, own_key())).unwrap()
         })
         .collect();
     for ((outcome, reason), id) in OUTCOMES.iter().zip(&ids) {
@@ -436,35 +442,73 @@ fn a_cli_that_is_no_program_fails_with_spawn() {
     nothing_is_left(&server).unwrap();
 }
 
-#[test]
-fn a_run_refused_for_its_credentials_shows_in_health_until_a_run_succeeds() {
-    let (server, repo) = start();
-    let soon = Duration::from_secs(20);
-    assert!(process::wait_until(soon, || is_authenticated(&server)));
-    failed(
-        &run(&server, &repo, "result invalid_key", json!({})),
-        "auth",
-    );
-    assert!(!is_authenticated(&server));
-    // A failure of another kind says nothing about the credentials.
-    failed(
-        &run(&server, &repo, "result max_turns", json!({})),
-        "max_turns",
-    );
-    assert!(!is_authenticated(&server));
-    let job = run(&server, &repo, "result ok", json!({}));
-    assert_eq!(job["status"], "completed");
-    assert!(is_authenticated(&server));
+/// Waits for a login or an account, with nothing to count down to.
+fn waits_for_somebody(job: &Value) -> bool {
+    job["status"] == "queued" && job["reason"] == "auth" && job["notBefore"].is_null()
 }
 
 #[test]
-fn without_credentials_health_says_so_and_jobs_fail_with_auth() {
+fn a_refused_login_fails_no_job_shows_in_health_and_is_told_once() {
+    let builder = Builder::new().unwrap().env("MAX_CONCURRENT_JOBS", "1");
+    let repo = builder.repo("acme", "app").unwrap();
+    let server = builder.start().unwrap();
+    let soon = Duration::from_secs(20);
+    assert!(process::wait_until(soon, || is_authenticated(&server)));
+    let mended = server.dir().join("mended");
+    let script = "write a.txt a\nunless M result invalid_key\nunless M exit 1\nresult ok";
+    let script = script.replace('M', &mended.display().to_string());
+    let ids: Vec<String> = (0..6)
+        .map(|number| {
+            let body = body(&repo, &format!("fix/{number}"), &script);
+            server.submit(&body).unwrap()
+        })
+        .collect();
+    for id in &ids {
+        server.wait_for(id, waits_for_somebody).unwrap();
+    }
+    assert!(!is_authenticated(&server));
+    let attempts = ids
+        .iter()
+        .map(|id| server.job(id).unwrap()["attempt"].as_u64());
+    assert_eq!(
+        attempts.flatten().sum::<u64>(),
+        1,
+        "one was started, one refused"
+    );
+    assert_eq!(server.output().matches("credential stopped").count(), 1);
+    // What has nothing to do with that login goes on.
+    let own = run(&server, &repo, "result ok", own_key());
+    assert_eq!(own["status"], "completed", "{own:#}");
+    assert!(!is_authenticated(&server));
+
+    fs::write(&mended, "").unwrap();
+    let path = "/credentials/default/resume";
+    let resumed = server.client().post(path, &json!({})).unwrap();
+    assert_eq!(resumed.expect(200).unwrap()["status"], "ok");
+    for id in &ids {
+        assert_eq!(server.wait(id).unwrap()["status"], "completed");
+    }
+    assert!(is_authenticated(&server));
+    nothing_is_left(&server).unwrap();
+}
+
+#[test]
+fn without_a_login_health_says_so_and_jobs_wait() {
     let builder = Builder::new().unwrap().without("ANTHROPIC_API_KEY");
     let repo = builder.repo("acme", "app").unwrap();
     let server = builder.start().unwrap();
-    failed(&run(&server, &repo, "result ok", json!({})), "auth");
+    let id = server.submit(&body(&repo, "fix/it", "result ok")).unwrap();
+    server.wait_for(&id, waits_for_somebody).unwrap();
     assert!(!is_authenticated(&server));
     assert!(server.output().contains("is not logged in"));
+    let cancelled = server
+        .client()
+        .post(&format!("/jobs/{id}/cancel"), &json!({}));
+    cancelled.unwrap().expect(200).unwrap();
+    assert!(process::wait_until(Duration::from_secs(30), || server
+        .workspaces()
+        .is_empty()));
+    nothing_is_left(&server).unwrap();
 }
 
 #[test]

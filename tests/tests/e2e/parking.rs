@@ -29,7 +29,11 @@ fn is_parked(job: &Value) -> bool {
 
 /// Submits a job and waits until it is parked.
 fn parked(server: &Server, repo: &BareRepo, script: &str) -> Value {
-    let id = server.submit(&body(repo, "fix/it", script)).unwrap();
+    parked_on(server, repo, "fix/it", script)
+}
+
+fn parked_on(server: &Server, repo: &BareRepo, branch: &str, script: &str) -> Value {
+    let id = server.submit(&body(repo, branch, script)).unwrap();
     server.wait_for(&id, is_parked).unwrap()
 }
 
@@ -96,15 +100,22 @@ fn a_job_that_meets_a_usage_limit_waits_at_no_cost_and_goes_on_in_its_session() 
     let health = server.client().get("/health").unwrap().expect(200).unwrap();
     assert_eq!(health["queue"]["parked"], 1);
     assert_eq!(health["queue"]["parkedUntil"], job["notBefore"]);
-    // The only slot is free, and the other job has nothing to do with it.
-    let other = server
-        .submit(&body(&repo, "fix/other", "write o.txt o"))
-        .unwrap();
+    // Nothing is started before the limit resets that would only run into it.
+    let next = parked_on(&server, &repo, "fix/next", "write n.txt n");
+    assert_eq!(
+        (&next["reason"], &next["notBefore"], &next["attempt"]),
+        (&"usage_limit".into(), &job["notBefore"], &0.into())
+    );
+    // The only slot is free, and what has nothing to do with that limit is done.
+    let own = json!({"secrets": {"anthropicApiKey": "sk-ant-of-the-job-alone"}});
+    let other = with(body(&repo, "fix/other", "write o.txt o"), own);
+    let other = server.submit(&other).unwrap();
     assert_eq!(server.wait(&other).unwrap()["status"], "completed");
     assert_eq!(server.workspaces().len(), 1);
 
     release(&server, id(&job));
     went_on(&server, &repo, &job);
+    assert_eq!(server.wait(id(&next)).unwrap()["status"], "completed");
     let done = server.job(id(&job)).unwrap();
     let cost = done["costUsd"].as_f64().unwrap();
     assert!(

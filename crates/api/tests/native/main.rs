@@ -2,6 +2,7 @@
 
 mod auth;
 mod bad_input;
+mod credentials;
 mod exchange;
 mod once;
 mod options;

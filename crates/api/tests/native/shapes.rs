@@ -340,7 +340,7 @@ fn queued(id: &str, client: &str) -> Value {
         "createdAt": NOW, "updatedAt": NOW, "logs": [], "options": options, "permissionDenials": [], "output": null,
     });
     job["continues"] = Value::Null;
-    for member in ["base", "metadata"] {
+    for member in ["base", "credential", "metadata"] {
         job[member] = Value::Null;
     }
     job

@@ -188,7 +188,7 @@ impl Stage {
 
     /// Ends a job as a worker does.
     pub(crate) async fn finish(&self, assignment: &Assignment, ending: Ending, facts: Facts) {
-        let report = Report::new(ending, facts);
+        let report = Report { ending, facts };
         self.engine
             .finish(&assignment.lease, report)
             .await

@@ -282,6 +282,9 @@ pub struct JobDetails {
     pub session_id: Option<String>,
     /// The model used, or else the one asked for.
     pub model: Option<String>,
+    /// What its last attempt ran on; null: a key of its own, or nothing yet.
+    #[serde(default)]
+    pub credential: Option<String>,
     /// Branch or commit it starts from, where it says so.
     #[serde(default)]
     pub base: Option<String>,

@@ -8,6 +8,7 @@
 mod options;
 
 mod clients;
+mod credentials;
 mod events;
 mod jobs;
 mod patch;
@@ -20,6 +21,7 @@ pub use clients::{
     ClientCreated, ClientDeleted, ClientDetails, ClientList, ClientSummary, CreateClient,
     UpdateClient,
 };
+pub use credentials::{Credential, CredentialLimit, CredentialList, CredentialWindow};
 pub use events::{Event, EventContent, EventPage, McpServer};
 pub use jobs::{
     Cancelled, CreateJob, CreateMessage, Delivery, DeliveryList, DeliveryTry, HistoryEntry,
@@ -31,7 +33,7 @@ pub use patch::Patch;
 pub use problem::Problem;
 pub use secrets::JobSecrets;
 pub use system::{
-    AgentHealth, CallbackHealth, Check, Health, QueueHealth, QueueView, QueuedJob, Readiness,
-    RunningJob, SyncResult, SyncedRepo, VolumeHealth,
+    AgentHealth, CallbackHealth, Check, CredentialHealth, Health, QueueHealth, QueueView,
+    QueuedJob, Readiness, RunningJob, SyncResult, SyncedRepo, VolumeHealth,
 };
 pub use usage::{UsageReport, UsageRow};

@@ -17,6 +17,9 @@ pub struct Health {
     pub callbacks: CallbackHealth,
     /// The CLI and its login.
     pub claude: AgentHealth,
+    /// What jobs run on.
+    #[serde(default)]
+    pub credentials: Vec<CredentialHealth>,
     /// Room on the volumes that are watched.
     pub disk: Vec<VolumeHealth>,
 }
@@ -93,6 +96,18 @@ pub struct AgentHealth {
     pub version: Option<String>,
     /// When this was found out; null: not yet.
     pub checked_at: Option<String>,
+}
+
+/// A credential in brief.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialHealth {
+    /// Its name.
+    pub name: String,
+    /// `ok`, `limited` or `stopped`.
+    pub status: String,
+    /// When the limit resets.
+    pub limited_until: Option<String>,
 }
 
 /// Answer to `GET /queue`.

@@ -40,7 +40,7 @@ async fn ends(stage: &Stage, run: &Assignment, dollars: f64) {
         ..Facts::default()
     };
     let ending = Ending::Completed;
-    let report = Report::new(ending, facts);
+    let report = Report { ending, facts };
     stage.engine.finish(&run.lease, report).await.unwrap();
 }
 
@@ -131,7 +131,7 @@ async fn a_job_is_given_what_its_budget_leaves_and_fails_when_that_is_nothing() 
         let ending = Ending::Lost {
             error: "gone".into(),
         };
-        let report = Report::new(ending, facts);
+        let report = Report { ending, facts };
         stage.engine.finish(&run.lease, report).await.unwrap();
         stage.clock.step(10);
     }

@@ -14,7 +14,10 @@ async fn stage() -> Stage {
 }
 
 async fn finish(stage: &Stage, running: &Assignment, ending: Ending) {
-    let report = Report::new(ending, Facts::default());
+    let report = Report {
+        ending,
+        facts: Facts::default(),
+    };
     stage.engine.finish(&running.lease, report).await.unwrap();
 }
 
@@ -170,9 +173,8 @@ async fn a_retry_waits_for_nothing() {
     let second = stage.submit_after("second", &[first]).await;
     stage.engine.cancel_once(first, true, None).await.unwrap();
     failure(&stage, second).await;
-    let again = stage
-        .engine
-        .retry_once(second, agent_domain::JobSecrets::default(), false, None);
+    let (engine, own) = (&stage.engine, agent_domain::JobSecrets::default());
+    let again = Box::pin(engine.retry_once(second, own, false, None));
     assert!(again.await.is_ok());
     let claimed = complete_next(&stage).await;
     assert_eq!(stage.job(claimed).await.retry_of, Some(second));

@@ -13,7 +13,10 @@ const SHORT: Duration = Duration::from_millis(600);
 const LONG: Duration = Duration::from_secs(3);
 
 fn report() -> Report {
-    Report::new(Ending::Completed, Facts::default())
+    Report {
+        ending: Ending::Completed,
+        facts: Facts::default(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

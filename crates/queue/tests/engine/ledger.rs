@@ -16,7 +16,10 @@ fn report(usage: Option<RunUsage>) -> Report {
         usage,
         ..Facts::default()
     };
-    Report::new(Ending::Completed, facts)
+    Report {
+        ending: Ending::Completed,
+        facts,
+    }
 }
 
 async fn cost(stage: &Stage, lease: &Lease) -> Option<f64> {

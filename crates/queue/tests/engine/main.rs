@@ -4,6 +4,7 @@
 
 mod callbacks;
 mod caps;
+mod credentials;
 mod dependencies;
 mod expiry;
 mod leavings;

@@ -126,7 +126,7 @@ async fn what_would_end_for_good_is_given_back_to_its_worker_to_end_it() {
             error: "gone".into(),
         };
         let facts = Facts::default();
-        let report = Report::new(ending, facts);
+        let report = Report { ending, facts };
         stage.engine.finish(&lease, report).await.unwrap();
     }
     stage.clock.step(10);

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use agent_domain::{
-    Assignment, BoxFuture, BranchName, Clock, Coordinator as _, Job, JobId, JobSecrets, JobSpec,
-    LeaseTerms, MirrorError, Mirrors, RepoSlug, RunOptions, RunSummary, RunUsage, SecretKinds,
-    Share, Spending, Status, Timestamp, Tokens, TranscriptEvent, TranscriptReader, Usage, Usd,
-    WorkerId,
+    Assignment, BoxFuture, BranchName, Clock, Coordinator as _, Credential, Job, JobId, JobSecrets,
+    JobSpec, LeaseTerms, MirrorError, Mirrors, RepoSlug, RunOptions, RunSummary, RunUsage,
+    SecretKinds, Share, Spending, Status, Timestamp, Tokens, TranscriptEvent, TranscriptReader,
+    Usage, Usd, WorkerId,
 };
 use agent_queue::{Engine, EngineConfig, EngineError, EngineParts, RandomIds, Submission, Target};
 use agent_storage::{Store, StoreConfig};
@@ -110,31 +110,54 @@ pub(crate) struct Stage {
     pub(crate) store: Store,
     pub(crate) clock: Arc<SetClock>,
     pub(crate) worker: WorkerId,
-    terms: LeaseTerms,
-    spending: Spending,
+    /// What its engines are told.
+    pub(crate) told: Told,
     dir: TempDir,
+}
+
+/// What the engines of a stage are told.
+#[derive(Clone)]
+pub(crate) struct Told {
+    pub(crate) terms: LeaseTerms,
+    pub(crate) credentials: Vec<Credential>,
+    pub(crate) parks: bool,
+    pub(crate) spending: Spending,
 }
 
 impl Stage {
     pub(crate) async fn new(lease: Duration) -> Self {
-        Self::with_money(lease, Spending::default()).await
+        Self::told(Told {
+            terms: LeaseTerms::new(lease),
+            credentials: vec![Credential::environment()],
+            parks: true,
+            spending: Spending::default(),
+        })
+        .await
     }
 
     /// With what the server's settings let jobs spend.
     pub(crate) async fn with_money(lease: Duration, spending: Spending) -> Self {
+        Self::told(Told {
+            terms: LeaseTerms::new(lease),
+            credentials: vec![Credential::environment()],
+            parks: true,
+            spending,
+        })
+        .await
+    }
+
+    pub(crate) async fn told(told: Told) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.db");
         let store = Store::open(StoreConfig { path, readers: 2 }).unwrap();
         let clock = Arc::new(SetClock(AtomicI64::new(1_736_251_200)));
-        let terms = LeaseTerms::new(lease);
-        let engine = engine(&dir, &store, &clock, terms, spending).await;
+        let engine = engine(&dir, &store, &clock, told.clone()).await;
         Self {
             engine,
             store,
             clock,
             worker: WorkerId("w".into()),
-            terms,
-            spending,
+            told,
             dir,
         }
     }
@@ -142,8 +165,7 @@ impl Stage {
     /// Another engine on the same store, as after a restart.
     pub(crate) async fn restart(&mut self) {
         self.engine.stop(Duration::from_secs(1)).await;
-        let (terms, spending) = (self.terms, self.spending);
-        self.engine = engine(&self.dir, &self.store, &self.clock, terms, spending).await;
+        self.engine = engine(&self.dir, &self.store, &self.clock, self.told.clone()).await;
     }
 
     pub(crate) async fn submit(&self, branch: &str) -> JobId {
@@ -235,7 +257,7 @@ impl Stage {
     }
 }
 
-fn submission(branch: &str, url: Option<&str>) -> Submission {
+pub(crate) fn submission(branch: &str, url: Option<&str>) -> Submission {
     let spec = JobSpec {
         prompt: "do it".into(),
         branch: branch.parse().unwrap(),
@@ -259,17 +281,13 @@ fn submission(branch: &str, url: Option<&str>) -> Submission {
     }
 }
 
-async fn engine(
-    dir: &TempDir,
-    store: &Store,
-    clock: &Arc<SetClock>,
-    lease: LeaseTerms,
-    spending: Spending,
-) -> Engine {
+async fn engine(dir: &TempDir, store: &Store, clock: &Arc<SetClock>, told: Told) -> Engine {
     let parts = EngineParts {
         config: EngineConfig {
-            lease,
-            spending,
+            lease: told.terms,
+            credentials: told.credentials,
+            parks: told.parks,
+            spending: told.spending,
             callback_allow: vec!["127.0.0.1".parse().unwrap()],
             ..EngineConfig::new(dir.path().join("logs"))
         },

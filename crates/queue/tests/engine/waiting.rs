@@ -31,7 +31,10 @@ async fn who_has_waited_longer_than_another_is_urgent_goes_first_so_that_nobody_
             id if id == unhurried => "unhurried",
             _ => "urgent before",
         });
-        let report = Report::new(Ending::Completed, Facts::default());
+        let report = Report {
+            ending: Ending::Completed,
+            facts: Facts::default(),
+        };
         stage.engine.finish(&run.lease, report).await.unwrap();
         stage.clock.step(HOUR);
     }

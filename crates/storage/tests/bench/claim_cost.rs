@@ -73,6 +73,7 @@ async fn claim(store: &Store) -> Result<Job, Failure> {
             delivery: None,
             seal: None,
             booking: None,
+            news: None,
         })
     };
     let claimed = store.claim(1, now(), decide).await?.pop();

@@ -263,6 +263,7 @@ async fn stale(store: &Store, model: &mut Model, numbers: &mut Numbers) {
         delivery: None,
         seal: None,
         booking: None,
+        news: None,
     };
     assert_eq!(store.commit(late).await, Ok(false));
 }

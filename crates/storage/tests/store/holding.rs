@@ -25,6 +25,7 @@ fn decided(job: &Job, event: Event) -> Option<Change> {
         delivery: None,
         seal: None,
         booking: None,
+        news: None,
     })
 }
 

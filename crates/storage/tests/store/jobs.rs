@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use agent_domain::{
     Client, ClientId, Continued, DeniedCall, Ending, Event, Facts, Fence, Job, JsonText, LostRun,
-    Phase, PullRequest, Reason, Resume, State, Status, Usd, WorkerId,
+    PaidBy, Phase, PullRequest, Reason, Resume, State, Status, Usd, WorkerId,
 };
 use agent_storage::{Change, NewJob, StoreError};
 
@@ -45,6 +45,10 @@ fn full(client: &Client) -> Job {
     full.attempt = 3;
     full.fence = Fence(4);
     full.worker = Some(WorkerId("built-in \u{1F980}".into()));
+    full.paid_by = Some(PaidBy {
+        name: "team-a".parse().unwrap(),
+        epoch: 3,
+    });
     full.lost_runs = vec![
         LostRun::new(2, at(18), "its \"supervisor\"\ndied"),
         LostRun::new(3, at(19), ""),
@@ -65,6 +69,7 @@ fn full(client: &Client) -> Job {
         cli_version: Some("2.1".into()),
         num_turns: Some(15),
         usage: None,
+        news: None,
         cost: None,
         allotted: Some(Usd::from_nanos(7)),
         output: Some(JsonText::new(r#"{"a":1}"#)),
@@ -125,6 +130,7 @@ async fn a_job_reads_back_as_written_in_every_state() {
         let stored = Change {
             seal: None,
             booking: None,
+            news: None,
             job: written.clone(),
             event: "changed",
             detail: None,
@@ -152,6 +158,7 @@ async fn a_commit_stores_every_fact_it_learns() {
     let stored = Change {
         seal: None,
         booking: None,
+        news: None,
         job: next.clone(),
         event: "changed",
         detail: None,
@@ -416,6 +423,7 @@ async fn one_unfinished_job_at_a_time_goes_on_in_a_session() {
     let change = Change {
         seal: None,
         booking: None,
+        news: None,
         job: cancelled.job,
         event: "cancelled",
         detail: None,

@@ -79,6 +79,7 @@ pub(crate) fn change(job: &Job, event: Event, now: Timestamp) -> Change {
         delivery: None,
         seal: None,
         booking: None,
+        news: None,
     }
 }
 
