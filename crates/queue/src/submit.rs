@@ -244,7 +244,9 @@ impl Engine {
         let announce = move || {
             engine.inner.vault.put(id, secrets);
             engine.inner.ready.notify_waiters();
-            engine.inner.dependencies.notify_one();
+            if awaits {
+                engine.inner.dependencies.notify_one();
+            }
         };
         let create_client = new.create_client;
         let new = NewJob { job, create_client };

@@ -57,16 +57,19 @@ pub(crate) const BEFORE: &str = "
 pub(crate) const ANY_RUNNING: &str =
     "SELECT 1 FROM job_counts WHERE client_id = '' AND bucket = 'running' AND jobs > 0";
 
-pub(crate) const READY_OF: &str =
-    "SELECT jobs FROM job_counts WHERE client_id = ?1 AND bucket = 'ready'";
-
 pub(crate) const NEXT_IN_LINE: &str = "
     SELECT ready_seq, seq, id, priority FROM jobs INDEXED BY jobs_line
     WHERE client_id = ?1 AND ready_seq >= ?2 AND (ready_seq, seq) > (?2, ?3) ORDER BY ready_seq, seq LIMIT 1";
 
-pub(crate) const COUNT_BEHIND: &str = "
-    SELECT count(*) FROM (SELECT 1 FROM jobs INDEXED BY jobs_line
-        WHERE client_id = ?1 AND ready_seq >= ?2 AND (ready_seq, seq) > (?2, ?3) LIMIT ?4)";
+/// All that the position of a job follows from but the other clients: in one statement, since each new
+/// job asks for it.
+pub(crate) const IN_LINE: &str = "
+    SELECT l.tag, l.turn,
+        coalesce((SELECT tag FROM lanes WHERE client_id = ''), 0),
+        coalesce((SELECT jobs FROM job_counts WHERE client_id = ?1 AND bucket = 'ready'), 0),
+        (SELECT count(*) FROM (SELECT 1 FROM jobs INDEXED BY jobs_line
+            WHERE client_id = ?1 AND ready_seq >= ?2 AND (ready_seq, seq) > (?2, ?3) LIMIT ?4))
+    FROM lanes l WHERE l.client_id = ?1";
 
 pub(crate) const COUNT_AHEAD: &str = "
     SELECT count(*) FROM (SELECT 1 FROM jobs INDEXED BY jobs_line
@@ -258,12 +261,22 @@ pub(crate) fn in_order(conn: &Connection, limit: u32) -> Result<Vec<i64>, StoreE
 /// one; otherwise near.
 pub(crate) fn position(conn: &Connection, job: &Job, at: InLine) -> Result<u64, StoreError> {
     let client = job.client_id.to_string();
-    let served = served(conn)?;
-    let ahead = ahead(conn, &client, at)?;
-    let own = sql::one(conn, LANE, [&client], stored)?;
-    let own = own.and_then(|(own, _)| own.tag.zip(own.turn));
-    let Some((tag, first)) = own else {
-        return Ok(ahead + 1);
+    let params = params![client, at.0, at.1, COUNTED];
+    let own = sql::one(conn, IN_LINE, params, |row| {
+        let mut columns = Columns::of(row);
+        let tag = Tag(columns.take()?);
+        let turn: Option<i64> = columns.take()?;
+        let served = Tag(columns.take()?);
+        let (ready, behind): (u64, u64) = (columns.whole()?, columns.whole()?);
+        Ok(turn.map(|first| (tag, first, served, ready, behind)))
+    })?;
+    let Some((tag, first, served, ready, behind)) = own.flatten() else {
+        return Ok(1);
+    };
+    let ahead = if behind < COUNTED.unsigned_abs() {
+        ready.saturating_sub(behind + 1)
+    } else {
+        count_ahead(conn, &client, at)?
     };
     let turn = tag.turn_after(ahead, job.priority, first, served);
     let others = sql::all(conn, BEFORE, params![turn, client], |row| {
@@ -274,21 +287,15 @@ pub(crate) fn position(conn: &Connection, job: &Job, at: InLine) -> Result<u64, 
     Ok(ahead + 1 + others.iter().sum::<u64>())
 }
 
-/// How many jobs of its client are before a place in its line.
-fn ahead(conn: &Connection, client: &str, (place, seq): InLine) -> Result<u64, StoreError> {
-    let count = |sql: &str, limit: i64| {
+/// How many jobs of its client are before a place in its line, behind which there are many.
+fn count_ahead(conn: &Connection, client: &str, (place, seq): InLine) -> Result<u64, StoreError> {
+    let count = |limit: i64| {
         let params = params![client, place, seq, limit];
-        let count = sql::one(conn, sql, params, |row| Columns::of(row).whole())?;
+        let count = sql::one(conn, COUNT_AHEAD, params, |row| Columns::of(row).whole())?;
         Ok::<u64, StoreError>(count.unwrap_or(0))
     };
-    let behind = count(COUNT_BEHIND, COUNTED)?;
-    if behind < COUNTED.unsigned_abs() {
-        let ready = sql::one(conn, READY_OF, [client], |row| Columns::of(row).whole())?;
-        let ready: u64 = ready.unwrap_or(0);
-        return Ok(ready.saturating_sub(behind + 1));
-    }
-    match count(COUNT_AHEAD, COUNTED)? {
+    match count(COUNTED)? {
         few if few < COUNTED.unsigned_abs() => Ok(few),
-        _ => count(COUNT_AHEAD, i64::MAX),
+        _ => count(i64::MAX),
     }
 }

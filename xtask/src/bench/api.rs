@@ -123,7 +123,7 @@ impl ApiBench {
                 add_row(&mut table, name, connections, &outcomes, ratio);
             }
         }
-        table.print("Reads; latencies in microseconds");
+        table.print("Reads; processor time of the server for each, and latencies, in microseconds");
         Ok(slowest)
     }
 
@@ -164,7 +164,9 @@ impl ApiBench {
             }
             factor = against[0].factors.median();
         }
-        table.print("Durable writes; latencies in microseconds");
+        table.print(
+            "Durable writes; processor time of the server for each, and latencies, in microseconds",
+        );
         floor.print("One commit a request, same disk, without HTTP; commits a second");
         Ok(factor)
     }
@@ -173,7 +175,7 @@ impl ApiBench {
         let many = self.jobs;
         let (few_rate, many_rate) = (format!("{FEW}: req/s"), format!("{many}: req/s"));
         Table::new(&[
-            "", "conn", &few_rate, "p50", "p99", &many_rate, "p50", "p99", ratio,
+            "", "conn", &few_rate, "cpu", "p50", "p99", &many_rate, "cpu", "p50", "p99", ratio,
         ])
     }
 }
@@ -208,7 +210,13 @@ impl Against {
 fn add_row(table: &mut Table, name: &str, connections: usize, outcomes: &[Outcome; 2], ratio: f64) {
     let cells = outcomes.iter().flat_map(|outcome| {
         let micros = &outcome.micros;
-        [outcome.rate.median(), micros.median(), micros.p99()].map(|value| format!("{value:.0}"))
+        [
+            outcome.rate.median(),
+            outcome.cpu.median(),
+            micros.median(),
+            micros.p99(),
+        ]
+        .map(|value| format!("{value:.0}"))
     });
     let cells = std::iter::once(connections.to_string()).chain(cells);
     table.row(name, cells.chain([format!("{ratio:.2}")]));
@@ -336,9 +344,18 @@ impl Side {
     }
 
     fn load(&self, load: Load, request: MakeRequest) -> Result<Outcome> {
-        load.run(self.server.address(), TOKEN, &|number| {
+        let before = self.server.cpu()?;
+        let mut outcome = load.run(self.server.address(), TOKEN, &|number| {
             request(self, number)
-        })
+        })?;
+        let took = self.server.cpu()?.saturating_sub(before);
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a count of requests is far below 2^52"
+        )]
+        let requests = outcome.micros.len() as f64;
+        outcome.cpu.push(took.as_secs_f64() * 1e6 / requests);
+        Ok(outcome)
     }
 
     fn post(&self, _number: u64) -> Request {

@@ -27,6 +27,8 @@ pub(crate) struct Outcome {
     pub(crate) micros: Series,
     /// Requests a second over all connections, one value a round.
     pub(crate) rate: Series,
+    /// What the server's processors did for each request, in microseconds, one value a round.
+    pub(crate) cpu: Series,
 }
 
 impl Outcome {
@@ -34,6 +36,7 @@ impl Outcome {
     pub(crate) fn append(&mut self, other: Self) {
         self.micros.append(other.micros);
         self.rate.append(other.rate);
+        self.cpu.append(other.cpu);
     }
 }
 
@@ -61,6 +64,7 @@ impl Load {
         Ok(Outcome {
             micros,
             rate: [rate].into_iter().collect(),
+            cpu: Series::default(),
         })
     }
 

@@ -98,6 +98,17 @@ impl Server {
         Connection::open(self.address, TOKEN)
     }
 
+    /// How long its threads have been on a processor.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let mut nanos = 0;
+        for thread in fs::read_dir(self.proc("task"))? {
+            let on = fs::read_to_string(thread?.path().join("schedstat"))?;
+            let on = on.split_whitespace().next().context("an empty schedstat")?;
+            nanos += on.parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanos))
+    }
+
     /// Makes its memory's peak begin anew from what it holds now, and returns that, in bytes.
     pub(crate) fn reset_peak(&self) -> Result<u64> {
         fs::write(self.proc("clear_refs"), "5")?;
