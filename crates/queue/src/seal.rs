@@ -116,6 +116,8 @@ impl Engine {
                     } = sealed;
                     let store = &self.inner.store;
                     store.seal(job.job, attempt, seal, booking).await?;
+                    // What it had reserved is free, as far as it was not spent.
+                    self.inner.ready.notify_waiters();
                 }
             }
         }

@@ -1,25 +1,41 @@
 //! What an attempt that is about to begin may spend, by what the ledger and the running jobs say.
 
+use std::time::Duration;
+
 use agent_domain::{
     Account, Allotted, Caps, ClientId, Spending, Timestamp, Usd, Whose, allot, utc_day, utc_month,
 };
 use rusqlite::{Connection, params};
 
 use crate::ledger::EVERYONE;
-use crate::rows::Columns;
+use crate::rows::{Columns, micros};
 use crate::{JobWithClient, StoreError, sql};
 
 pub(crate) const SPENT: &str = "
     SELECT coalesce(sum(CASE WHEN day = ?3 THEN cost_nanos END), 0), coalesce(sum(cost_nanos), 0)
     FROM spent_days WHERE client_id = ?1 AND day BETWEEN ?2 AND ?3";
 
+/// By those that run, and by those that have ended lately without a seal: what they have spent may not
+/// be booked yet.
 pub(crate) const RESERVED: &str = "
-    SELECT coalesce(sum(allotted_nanos), 0) FROM jobs INDEXED BY jobs_status
-    WHERE status = 'running'";
+    SELECT coalesce(sum(nanos), 0) FROM (
+        SELECT allotted_nanos AS nanos FROM jobs INDEXED BY jobs_status WHERE status = 'running'
+        UNION ALL
+        SELECT allotted_nanos FROM jobs INDEXED BY jobs_unsealed
+        WHERE seals < attempt - (status = 'running') AND seq > 0 AND status <> 'running'
+            AND updated_at > ?1)";
 
 pub(crate) const RESERVED_BY_CLIENT: &str = "
-    SELECT coalesce(sum(allotted_nanos), 0) FROM jobs INDEXED BY jobs_client_status
-    WHERE client_id = ?1 AND status = 'running'";
+    SELECT coalesce(sum(nanos), 0) FROM (
+        SELECT allotted_nanos AS nanos FROM jobs INDEXED BY jobs_client_status
+        WHERE client_id = ?2 AND status = 'running'
+        UNION ALL
+        SELECT allotted_nanos FROM jobs INDEXED BY jobs_unsealed
+        WHERE seals < attempt - (status = 'running') AND seq > 0 AND status <> 'running'
+            AND updated_at > ?1 AND client_id = ?2)";
+
+/// How long the money of an attempt stays reserved whose log cannot be read.
+const UNSEALED_MAX: Duration = Duration::from_hours(1);
 
 /// Decides what a ready job may spend under the server's settings, where `free` more attempts could
 /// begin now.
@@ -59,9 +75,10 @@ fn account(
     })?;
     let (today, this_month) = spent.unwrap_or_default();
     let sum = |row: &rusqlite::Row<'_>| Columns::of(row).whole();
+    let since = micros(now.checked_sub(UNSEALED_MAX).unwrap_or(Timestamp::MIN));
     let reserved = match client {
-        Some(_) => sql::one(conn, RESERVED_BY_CLIENT, [name], sum)?,
-        None => sql::one(conn, RESERVED, [], sum)?,
+        Some(_) => sql::one(conn, RESERVED_BY_CLIENT, params![since, name], sum)?,
+        None => sql::one(conn, RESERVED, [since], sum)?,
     };
     Ok(Account {
         whose: client.map_or(Whose::Everyone, |_| Whose::Client),

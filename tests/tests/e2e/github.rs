@@ -51,6 +51,31 @@ impl Scene {
 }
 
 #[test]
+fn a_job_that_wants_no_pull_request_ends_with_the_pushed_branch_or_without_one() {
+    let scene = scene();
+    for (branch, delivery) in [("pushed", "branch"), ("kept", "none")] {
+        let mut body = scripted(branch, "write a.txt a");
+        body["delivery"] = json!(delivery);
+        let done = scene.run(&body);
+        assert_eq!(
+            (
+                &done["status"],
+                &done["prUrl"],
+                scene.repo.rev(branch).is_some()
+            ),
+            (&json!("completed"), &Value::Null, delivery == "branch")
+        );
+    }
+    assert!(scene.pulls().is_empty());
+    // What starts from a commit goes to the default branch.
+    let mut body = scripted("asked", "write a.txt a");
+    body["base"] = json!(scene.repo.rev("main"));
+    body["delivery"] = json!("pull_request");
+    assert_eq!(scene.run(&body)["prNumber"], 1);
+    assert_eq!(scene.pulls()[0]["base"]["ref"], "main");
+}
+
+#[test]
 fn a_pull_request_goes_to_the_base_as_a_draft_with_labels() {
     let scene = scene();
     scene.repo.branch("release", "main", &[("r", "r")]).unwrap();

@@ -194,3 +194,38 @@ async fn a_job_has_its_own_budget_else_its_clients_else_the_servers() {
     stage.submit_within("own", usd(5.0)).await;
     assert_eq!(allotted(&stage.claim(1).await), [Some(usd(5.0))]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_lost_run_may_have_spent_stays_reserved_until_its_log_can_be_read() {
+    let mut stage = Stage::new(LEASE).await;
+    let ids = submit(&stage, 2).await;
+    cap(&stage, 1.0).await;
+    let run = stage.claim(1).await.remove(0);
+    std::fs::create_dir_all(&run.log).unwrap();
+    let ending = Ending::Lost {
+        error: "gone".into(),
+    };
+    let report = Report::new(ending, Facts::default());
+    stage.engine.finish(&run.lease, report).await.unwrap();
+    assert_eq!(stage.job(ids[0]).await.facts.cost, None, "nobody knows yet");
+    assert_eq!(stage.claim(1).await, []);
+    std::fs::remove_dir(&run.log).unwrap();
+    Stage::write_log(&run.log, "0.75");
+    stage.restart().await;
+    let wait = Duration::from_mins(1);
+    let next = stage.engine.claim(&stage.worker, 1, wait).await.unwrap();
+    assert_eq!(allotted(&next), [Some(usd(0.25))]);
+    assert_eq!(stage.job(ids[0]).await.facts.cost, Some(usd(0.75)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_can_never_be_read_keeps_nothing_reserved_for_ever() {
+    let stage = Stage::new(LEASE).await;
+    submit(&stage, 2).await;
+    cap(&stage, 1.0).await;
+    let run = stage.claim(1).await.remove(0);
+    std::fs::create_dir_all(&run.log).unwrap();
+    ends(&stage, &run, 0.25).await;
+    stage.clock.step(3600);
+    assert_eq!(allotted(&stage.claim(1).await), [Some(usd(0.75))]);
+}

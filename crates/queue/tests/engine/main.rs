@@ -9,6 +9,7 @@ mod dependencies;
 mod expiry;
 mod leavings;
 mod ledger;
+mod money;
 mod receiver;
 mod settling;
 mod stage;

@@ -11,7 +11,9 @@ use agent_domain::{
     SecretKinds, Share, Spending, Status, Timestamp, Tokens, TranscriptEvent, TranscriptReader,
     Usage, Usd, WorkerId,
 };
-use agent_queue::{Engine, EngineConfig, EngineError, EngineParts, RandomIds, Submission, Target};
+use agent_queue::{
+    Accepted, Engine, EngineConfig, EngineError, EngineParts, RandomIds, Submission, Target,
+};
 use agent_storage::{Store, StoreConfig};
 use agent_webhook::{Sender, SenderConfig};
 use tempfile::TempDir;
@@ -195,6 +197,22 @@ impl Stage {
         let mut submission = submission(branch, None);
         submission.spec.options.budget = Some(budget);
         self.engine.submit(submission).await.unwrap().id
+    }
+
+    /// Submits a job of a repository of its own, with a budget or without.
+    pub(crate) async fn submit_to(&self, repo: &str, branch: &str, budget: Option<Usd>) -> JobId {
+        let mut submission = submission(branch, None);
+        submission.target = Target::Repo(RepoSlug::new("acme", repo).unwrap());
+        submission.spec.options.budget = budget;
+        self.engine.submit(submission).await.unwrap().id
+    }
+
+    /// Submits a job that is to begin so many seconds from now.
+    pub(crate) async fn submit_in(&self, branch: &str, seconds: u64) -> Accepted {
+        let mut submission = submission(branch, None);
+        let at = self.engine.now() + Duration::from_secs(seconds);
+        submission.not_before = Some(at);
+        self.engine.submit(submission).await.unwrap()
     }
 
     /// Submits a job and cancels it, so that its callback to `url` is due.

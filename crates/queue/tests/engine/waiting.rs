@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use agent_domain::{Coordinator as _, Ending, Facts, JobId, Priority, Report, Status};
+use agent_domain::{
+    ClientChange, Coordinator as _, Edit, Ending, Facts, JobId, Priority, Reason, Report, Status,
+};
 
 use crate::stage::Stage;
 
@@ -60,4 +62,48 @@ async fn what_is_claimed_at_the_end_of_a_wait_has_a_holder() {
     let id = stage.submit("a").await;
     assert_eq!(claim().await.unwrap()[0].lease.job, id);
     assert_eq!(stage.status(id).await, Status::Running);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_with_a_time_has_no_place_before_it_and_the_place_of_its_acceptance_then() {
+    let stage = Stage::new(Duration::from_secs(30)).await;
+    let later = stage.submit_in("later", 7200).await;
+    assert_eq!(later.position, None);
+    let due = stage.submit_in("due", 0).await;
+    assert_eq!(
+        due.position,
+        Some(1),
+        "a time that has come is none to wait for"
+    );
+    assert_eq!(stage.claim(9).await.len(), 1);
+    stage.clock.step(2 * HOUR - 1);
+    stage.submit("young").await;
+    let young = stage.claim(9).await;
+    assert_eq!(
+        (young.len(), stage.status(later.id).await),
+        (1, Status::Queued)
+    );
+    stage.submit("younger").await;
+    stage.clock.step(1);
+    assert_eq!(stage.claim(1).await[0].lease.job, later.id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_many_runs_may_be_lost_is_the_jobs_else_its_clients_when_it_was_taken_in() {
+    let stage = Stage::new(Duration::from_secs(30)).await;
+    let before = stage.running("before").await;
+    let client = stage.job(before.lease.job).await.client_id;
+    let mut change = ClientChange::default();
+    change.options.max_attempts = Edit::Set(1);
+    stage.engine.update_client(client, change).await.unwrap();
+    let after = stage.running("after").await;
+    for (run, expected) in [(before, Reason::Lost), (after, Reason::Poison)] {
+        let ending = Ending::Lost {
+            error: "killed".into(),
+        };
+        let report = Report::new(ending, Facts::default());
+        stage.engine.finish(&run.lease, report).await.unwrap();
+        let job = stage.job(run.lease.job).await;
+        assert_eq!(job.state.reason(), Some(expected));
+    }
 }
