@@ -205,7 +205,8 @@ async fn what_a_lost_run_may_have_spent_stays_reserved_until_its_log_can_be_read
     let ending = Ending::Lost {
         error: "gone".into(),
     };
-    let report = Report::new(ending, Facts::default());
+    let facts = Facts::default();
+    let report = Report { ending, facts };
     stage.engine.finish(&run.lease, report).await.unwrap();
     assert_eq!(stage.job(ids[0]).await.facts.cost, None, "nobody knows yet");
     assert_eq!(stage.claim(1).await, []);

@@ -181,7 +181,7 @@ impl World {
             Stage::write_log(&run.log, &spent.dollars().to_string());
         }
         self.note(&run, client, spent);
-        let report = Report::new(ending, facts);
+        let report = Report { ending, facts };
         let finished = self.stage.engine.finish(&run.lease, report).await;
         finished.unwrap();
     }
@@ -218,7 +218,9 @@ impl World {
                 .position(|(run, _)| run.lease.job == lease.job);
             // One that was lost for the last time comes back to be ended.
             let Some(at) = at else {
-                let report = Report::new(lost(), Facts::default());
+                let ending = lost();
+                let facts = Facts::default();
+                let report = Report { ending, facts };
                 engine.finish(&lease, report).await.unwrap();
                 continue;
             };
@@ -345,10 +347,9 @@ async fn over_weeks_of_runs_that_fail_are_lost_and_overshoot_no_cap_gives_and_al
         .remove(0);
     let job = world.stage.job(next.lease.job).await;
     assert!(matches!(job.state, State::Running { .. }));
-    let most = job.spec.options.budget.unwrap_or(usd(2.5));
-    assert!(
-        next.facts.allotted >= Some(most.min(usd(0.5))),
-        "{:?}",
-        next.facts.allotted
-    );
+    let cost = job.facts.cost.unwrap_or_default();
+    let left = job.spec.options.budget.map(|budget| budget.minus(cost));
+    let most = left.map_or(usd(2.5), |left| left.min(usd(2.5)));
+    let given = next.facts.allotted;
+    assert!(given >= Some(most), "{given:?} of {most}");
 }

@@ -101,7 +101,8 @@ async fn how_many_runs_may_be_lost_is_the_jobs_else_its_clients_when_it_was_take
         let ending = Ending::Lost {
             error: "killed".into(),
         };
-        let report = Report::new(ending, Facts::default());
+        let facts = Facts::default();
+        let report = Report { ending, facts };
         stage.engine.finish(&run.lease, report).await.unwrap();
         let job = stage.job(run.lease.job).await;
         assert_eq!(job.state.reason(), Some(expected));
