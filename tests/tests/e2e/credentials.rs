@@ -7,7 +7,7 @@ use std::process::Command;
 
 use agent_tests::job::{body, nothing_is_left};
 use agent_tests::server::{Builder, Server, program};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const TOKEN: &str = "sk-ant-oat01-canary-of-a-subscription";
 const DEAD: &str = "sk-ant-oat01-canary-of-a-dead-one";
@@ -142,4 +142,54 @@ fn the_doctor_lists_each_credential_with_its_source_and_whether_it_is_there() {
         "here: subscription, from this machine's login, not there: its jobs wait"
     );
     assert!(rows[1]["advice"].as_str().unwrap().contains("claude login"));
+}
+
+#[test]
+fn a_refused_credential_fails_no_job_and_is_refused_once_and_its_jobs_wait_for_somebody() {
+    let live = entry("live", "api_key", "key") + "clients = [\"acme/app\"]\n";
+    let builder = named(&(entry("dead", "subscription", "dead") + &live));
+    let builder = builder.env("MAX_CONCURRENT_JOBS", "1");
+    let (tried, fixed) = (builder.dir().join("tried"), builder.dir().join("fixed"));
+    let repos = ["app", "site"].map(|name| builder.repo("acme", name).unwrap());
+    let server = builder.start().unwrap();
+    let (dead, shown) = (
+        format!("unless {} paid a-dead-one", fixed.display()),
+        tried.display(),
+    );
+    let script = format!(
+        "{dead} shell echo run >> {shown}\n{dead} result revoked_token\n{dead} exit 1\nwrite a.txt one"
+    );
+    let submit = |n: usize| {
+        let job = body(&repos[n % 2], &format!("x/{n}"), &script);
+        server.submit(&job).unwrap()
+    };
+    let ids: Vec<String> = (0..8).map(submit).collect();
+    let (with_another, without): (Vec<_>, Vec<_>) =
+        ids.iter().enumerate().partition(|(n, _)| n % 2 == 0);
+    for (_, id) in with_another {
+        assert_eq!(server.wait(id).unwrap()["status"], "completed");
+    }
+    for (_, id) in &without {
+        let waits = |job: &Value| job["status"] == "queued" && job["reason"] == "auth";
+        server.wait_for(id, waits).unwrap();
+    }
+    assert_eq!(
+        fs::read_to_string(&tried).unwrap(),
+        "run\n",
+        "only one run was refused"
+    );
+    let output = server.output();
+    let alarms = output
+        .lines()
+        .filter(|line| line.contains("credential stopped"));
+    assert_eq!(alarms.count(), 1, "{output}");
+    assert!(!output.contains(DEAD), "{output}");
+    fs::write(fixed, "").unwrap();
+    let resumed = server.client().post("/credentials/dead/resume", &json!({}));
+    let resumed = resumed.unwrap().expect(200).unwrap();
+    assert_eq!(resumed["status"], "ok", "{resumed:#}");
+    for (_, id) in &without {
+        assert_eq!(server.wait(id).unwrap()["status"], "completed");
+    }
+    nothing_is_left(&server).unwrap();
 }

@@ -3,6 +3,7 @@
 //! `REAL_CLAUDE` names the native binary; `cargo xtask test` installs it and sets that, and only it runs
 //! these tests.
 
+mod credentials;
 mod money;
 mod outcomes;
 mod runs;
