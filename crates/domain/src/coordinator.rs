@@ -188,6 +188,13 @@ pub struct Report {
     pub facts: Facts,
 }
 
+impl Report {
+    /// That an attempt ended so.
+    pub const fn new(ending: Ending, facts: Facts) -> Self {
+        Self { ending, facts }
+    }
+}
+
 /// Why a coordinator refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CoordinatorError {
