@@ -13,7 +13,7 @@ use agent_runner::{
 };
 use agent_storage::{Store, StoreConfig};
 use agent_webhook::{Sender, SenderConfig};
-use agent_worker::{Settlement, Worker, WorkerConfig, WorkerParts};
+use agent_worker::{House, Settlement, Worker, WorkerConfig, WorkerParts};
 use anyhow::Context as _;
 
 use crate::secrets::Masked;
@@ -86,7 +86,8 @@ async fn serve(config: Config, begun: Instant) -> anyhow::Result<()> {
     let api = agent_api::serve(listener, parts.api(&config)).context("cannot start the API")?;
     println!("listening on http://{}", api.address());
     let worker = Worker::start(parts.worker(&config));
-    parts.engine.keep_house(Arc::new(parts.git.clone()));
+    let house = House::new(parts.git.clone(), parts.runner.clone());
+    parts.engine.keep_house(Arc::new(house));
     let (runner, forge) = (parts.runner.clone(), parts.forge.clone());
     let (claude, credentials) = (config.claude.clone(), config.credentials.clone());
     tokio::spawn(async move {

@@ -1,6 +1,6 @@
 //! Going on in the session of a job that has ended, as a new job.
 
-use crate::{CommitId, Facts, Job, JobId, PullRequest, Status, is_session_id};
+use crate::{CommitId, Delivery, Facts, Job, JobId, PullRequest, Status, is_session_id};
 
 /// What a job goes on from that continues the session of an ended one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +26,9 @@ pub struct Continued {
 }
 
 impl Continued {
-    /// What a message to `job` goes on from: the same branch. `None` for a job without a session.
-    pub fn message(job: &Job) -> Option<Self> {
+    /// What a message to `job` goes on from: the same branch, which the remote has where its
+    /// `delivery` was to push it. `None` for a job without a session.
+    pub fn message(job: &Job, delivery: Delivery) -> Option<Self> {
         let Facts {
             session_id,
             base_commit,
@@ -37,16 +38,20 @@ impl Continued {
             ..
         } = job.facts.clone();
         let earlier = job.continues.as_ref();
-        let is_done = job.state.status() == Status::Completed;
+        let is_pushed = job.state.status() == Status::Completed && delivery != Delivery::None;
         let pushed = earlier.and_then(|earlier| earlier.pushed.clone());
         Some(Self {
             root: earlier.map_or(job.id, |earlier| earlier.root),
             job: job.id,
             session_id: session_id.filter(|id| is_session_id(id))?,
             base: base_commit?,
-            pushed: if is_done { head_commit.clone() } else { pushed },
+            pushed: if is_pushed {
+                head_commit.clone()
+            } else {
+                pushed
+            },
             head: head_commit,
-            saved_ref: saved_ref.filter(|_| !is_done),
+            saved_ref: saved_ref.filter(|_| !is_pushed),
             pull_request: pull_request
                 .or_else(|| earlier.and_then(|earlier| earlier.pull_request.clone())),
             told: None,
@@ -54,8 +59,8 @@ impl Continued {
     }
 
     /// What a repetition of `job` goes on from: a branch of its own.
-    pub fn retry(job: &Job, told: &str) -> Option<Self> {
-        let message = Self::message(job)?;
+    pub fn retry(job: &Job, delivery: Delivery, told: &str) -> Option<Self> {
+        let message = Self::message(job, delivery)?;
         Some(Self {
             head: message.head.or(message.pushed),
             pushed: None,

@@ -469,7 +469,8 @@ pub(crate) fn step(
 mod tests {
     use super::*;
     use crate::{
-        ClientId, JobId, JobSpec, PHASE_DETAIL, Period, RunOptions, SecretKinds, Usd, Whose,
+        ClientId, Continued, Delivery, JobId, JobSpec, PHASE_DETAIL, Period, RunOptions,
+        SecretKinds, Usd, Whose,
     };
 
     fn at(second: i64) -> Timestamp {
@@ -832,6 +833,24 @@ mod tests {
             facts: Facts::default(),
         };
         apply(job, entered, at(60)).unwrap().job
+    }
+
+    #[test]
+    fn a_message_goes_on_with_what_was_not_pushed_where_it_was_kept() {
+        let commit = |digit: &str| digit.repeat(40).parse().ok();
+        let mut job = finish(&running(), Ending::Completed).unwrap().job;
+        job.facts = Facts {
+            session_id: Some(SESSION.into()),
+            base_commit: commit("a"),
+            head_commit: commit("b"),
+            saved_ref: Some("refs/agent/x".into()),
+            ..Facts::default()
+        };
+        let pushed = Continued::message(&job, Delivery::Branch).unwrap();
+        assert_eq!((pushed.pushed, pushed.saved_ref), (commit("b"), None));
+        let kept = Continued::message(&job, Delivery::None).unwrap();
+        assert!(kept.expects(None).is_ok(), "the remote has no such branch");
+        assert_eq!(kept.saved_ref.as_deref(), Some("refs/agent/x"));
     }
 
     #[test]

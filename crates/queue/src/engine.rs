@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use agent_domain::{
     AgentHealth, Cidr, Clock, Credential, Ids, LeaseTerms, Mirrors, Spending, TranscriptReader,
-    Watermark,
+    Upkeep, Watermark,
 };
 use agent_storage::Store;
 use agent_webhook::Sender;
@@ -126,6 +126,10 @@ pub(crate) struct Inner {
     pub(crate) house: Notify,
     /// Jobs that have ended, whose workspaces are to be looked for.
     pub(crate) ended: EndedJobs,
+    /// The disk that jobs leave their work on; see [`Engine::keep_house`].
+    pub(crate) upkeep: OnceLock<Arc<dyn Upkeep>>,
+    /// Held while it is seen to what a job has left and noted what came of it.
+    pub(crate) reclaiming: tokio::sync::Mutex<()>,
     /// When each lease was last heard of.
     pub(crate) leases: Leases,
     /// Jobs that an earlier server had begun and that are not settled yet.
@@ -177,6 +181,8 @@ impl Engine {
             unsealed: Notify::new(),
             house: Notify::new(),
             ended: EndedJobs::default(),
+            upkeep: OnceLock::new(),
+            reclaiming: tokio::sync::Mutex::default(),
             leases: Leases::default(),
             unsettled: AtomicUsize::new(usize::try_from(running).unwrap_or(usize::MAX)),
             stale_writes: AtomicU64::new(0),

@@ -62,6 +62,9 @@ pub enum EngineError {
     /// An unfinished job goes on in the session.
     #[error("Job {0} goes on in this session and has not ended yet")]
     SessionBusy(JobId),
+    /// What the job has left is in its workspace still.
+    #[error("The work of job {0} is not kept yet; try again")]
+    WorkNotKept(JobId),
     /// The server is about to stop.
     #[error("Server is shutting down and takes no new work")]
     Draining,
@@ -118,9 +121,11 @@ impl EngineError {
             Self::IdempotencyKeyReused => Class::Unprocessable,
             // The specification answers 400, not 409, when an ended job is cancelled.
             Self::Field { .. } | Self::JobEnded(_) | Self::SecretsRequired(_) => Class::Invalid,
-            Self::Draining | Self::DiskLow(_) | Self::Contended | Self::Interrupted => {
-                Class::Unavailable
-            }
+            Self::Draining
+            | Self::DiskLow(_)
+            | Self::WorkNotKept(_)
+            | Self::Contended
+            | Self::Interrupted => Class::Unavailable,
             Self::Log(_) => Class::Bug,
             Self::Storage(error) => error.class(),
         }
@@ -143,6 +148,7 @@ impl EngineError {
             Self::CredentialNotFound => "credential_not_found",
             Self::NoCredential(_) => "no_credential",
             Self::SessionBusy(_) => "session_busy",
+            Self::WorkNotKept(_) => "work_not_kept",
             Self::Draining => "draining",
             Self::DiskLow(_) => "disk_low",
             Self::Log(_) => "log_unreadable",

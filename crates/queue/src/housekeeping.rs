@@ -26,6 +26,7 @@ impl Engine {
     /// Begins to look after a disk: at once, every hour, and when it is nearly full or has room
     /// again. For each disk once.
     pub fn keep_house(&self, upkeep: Arc<dyn Upkeep>) {
+        self.inner.upkeep.get_or_init(|| Arc::clone(&upkeep));
         crate::loops::spawn_housekeeping(self, upkeep);
     }
 }

@@ -83,6 +83,8 @@ pub(crate) async fn look_at(engine: &Engine, upkeep: &dyn Upkeep, job: JobId) ->
 
 async fn settle(engine: &Engine, upkeep: &dyn Upkeep, found: &FoundWorkspace, tally: &mut Tally) {
     let FoundWorkspace { repo, job } = found;
+    // Whoever finds nothing left shall also find it noted where it is.
+    let _alone = engine.inner.reclaiming.lock().await;
     let origin = match engine.fate(found).await {
         Ok(Fate::Needed) => return,
         Ok(Fate::Unneeded(origin)) => origin,

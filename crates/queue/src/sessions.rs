@@ -5,11 +5,12 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use agent_domain::{Continued, Job, JobId, JobSecrets, JobSpec};
+use agent_domain::{Client, Continued, Delivery, Job, JobId, JobSecrets, JobSpec, Status};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::once::{Begun, Once, Reply};
+use crate::reconcile;
 use crate::submit::{Fresh, check_secrets};
 use crate::views::Accepted;
 
@@ -58,7 +59,7 @@ impl Engine {
             priority: last.priority,
             secrets,
             retry_of: None,
-            continues: Continued::message(&last),
+            continues: Continued::message(&last, delivery_of(&last, &client)),
         };
         let accepted = self.store_job(new, begun).await?;
         tracing::info!(job.id = %accepted.id, continues = %last.id, "job queued");
@@ -81,11 +82,27 @@ impl Engine {
             if found.job.state.ended_at().is_none() {
                 return Err(EngineError::SessionBusy(one));
             }
-            if Continued::message(&found.job).is_some() && self.session_path(one).is_file() {
-                return Ok(found.job);
+            let has_session = Continued::message(&found.job, Delivery::default()).is_some();
+            if has_session && self.session_path(one).is_file() {
+                return self.with_its_work_kept(found.job).await;
             }
         }
         Err(EngineError::NoSession)
+    }
+
+    /// A job that was cancelled while nobody worked on it may have left work that is not kept yet,
+    /// and that whoever goes on in its session begins with.
+    async fn with_its_work_kept(&self, job: Job) -> Result<Job, EngineError> {
+        let workspace = job.facts.worktree_path.as_deref();
+        let may_have_left = job.state.status() != Status::Completed
+            && workspace.is_some_and(std::path::Path::exists);
+        let Some(upkeep) = self.inner.upkeep.get().filter(|_| may_have_left) else {
+            return Ok(job);
+        };
+        if !reconcile::look_at(self, upkeep.as_ref(), job.id).await {
+            return Err(EngineError::WorkNotKept(job.id));
+        }
+        Ok(self.job(job.id).await?.job)
     }
 
     /// Where the session of a job is kept beyond its workspace: with its logs, and as long as they.
@@ -117,4 +134,10 @@ impl Engine {
         fs::remove_file(&path).ok();
         path.parent().map(fs::remove_dir);
     }
+}
+
+/// What was to become of a job's work.
+pub(crate) fn delivery_of(job: &Job, client: &Client) -> Delivery {
+    let wished = job.spec.options.delivery.or(client.options.delivery);
+    wished.unwrap_or_default()
 }

@@ -9,7 +9,7 @@ use agent_storage::{CreatedJob, NewJob, StoreError};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::once::{Begun, Once, Reply};
-use crate::sessions::TRY_AGAIN;
+use crate::sessions::{TRY_AGAIN, delivery_of};
 use crate::views::{Accepted, Submission, Target};
 
 /// How many names a retry tries for its branch before it gives up.
@@ -116,13 +116,14 @@ impl Engine {
             return Err(EngineError::JobUnfinished(status));
         }
         check_secrets(found.job.spec.secrets, &secrets)?;
+        let client = self.inner.store.client(found.client.id).await?;
+        let client = client.ok_or(EngineError::ClientNotFound)?;
         let continues = if resume {
-            Continued::retry(&self.last_of_session(id).await?, TRY_AGAIN)
+            let last = self.last_of_session(id).await?;
+            Continued::retry(&last, delivery_of(&last, &client), TRY_AGAIN)
         } else {
             None
         };
-        let client = self.inner.store.client(found.client.id).await?;
-        let client = client.ok_or(EngineError::ClientNotFound)?;
         let wanted = found.job.spec.branch.clone();
         let root = retry_root(&wanted, found.job.retry_of.is_some());
         for n in 0..RETRY_NAMES_MAX {

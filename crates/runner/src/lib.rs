@@ -59,6 +59,7 @@ pub use runner::{
 pub use sandbox::{
     Ground, HostRule, HostRuleError, Level, LevelError, Sandbox, inside, try_sandbox,
 };
+pub use sessions::OwnSessions;
 pub use signs::{LONGEST_STALL, Signs};
 pub use supervise::supervise;
 pub use survey::{Survey, Surveyed};

@@ -79,6 +79,11 @@ impl Runner {
             .map_err(failed)
     }
 
+    /// The sessions that the CLI itself keeps of what it did in `cwd`, to be removed when that is gone.
+    pub fn sessions_of(&self, cwd: &Path) -> OwnSessions {
+        OwnSessions(self.session_folders(cwd))
+    }
+
     /// Where sessions of a workspace are. The CLI goes by the real path of its directory; behind a
     /// wall that is the one we name.
     fn session_folders(&self, cwd: &Path) -> Vec<PathBuf> {
@@ -90,6 +95,29 @@ impl Runner {
         }
         let folder = |cwd: &PathBuf| transcripts(&self.config.environment, cwd);
         names.iter().filter_map(folder).collect()
+    }
+}
+
+/// The CLI's own sessions of one workspace.
+#[derive(Debug)]
+pub struct OwnSessions(Vec<PathBuf>);
+
+impl OwnSessions {
+    /// Removes them with all that the CLI knows of the workspace. What cannot be removed is left: the
+    /// path of a workspace never comes again.
+    pub async fn remove(self) {
+        let removed = tokio::task::spawn_blocking(move || {
+            for folder in self.0 {
+                match fs::remove_dir_all(&folder) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        let folder = folder.display();
+                        tracing::warn!(%folder, %error, "sessions of an ended job stay");
+                    }
+                    _ => {}
+                }
+            }
+        });
+        removed.await.ok();
     }
 }
 

@@ -11,6 +11,7 @@ mod continued;
 mod deliver;
 mod health;
 mod holds;
+mod house;
 mod journal;
 mod lease;
 mod orphans;
@@ -24,5 +25,6 @@ mod signs;
 mod slots;
 mod worker;
 
+pub use house::House;
 pub use settle::Settlement;
 pub use worker::{Worker, WorkerConfig, WorkerParts};

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use agent_tests::client::Reply;
 use agent_tests::github::GitHub;
 use agent_tests::job::{nothing_is_left, prompt, reached};
-use agent_tests::repo::BareRepo;
+use agent_tests::repo::{BareRepo, git};
 use agent_tests::server::{Builder, Server};
 use serde_json::{Value, json};
 
@@ -260,4 +260,80 @@ fn behind_a_wall_too_a_message_goes_on_in_the_session() {
         assert_eq!(second["sessionId"], first["sessionId"]);
         nothing_is_left(&scene.server).unwrap();
     }
+}
+
+/// The files of sessions where the CLI itself keeps them.
+fn transcripts_of_the_cli(server: &Server) -> usize {
+    let projects = fs::read_dir(server.home().join(".claude/projects"));
+    let folders = projects.into_iter().flatten().flatten();
+    let files = folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten());
+    files.count()
+}
+
+/// Meets an outage when its work is half done, and is cancelled while it waits.
+fn cancelled_while_it_waits(scene: &Scene) -> Value {
+    let halves = "write first.txt 1\nfresh result server_error\nfresh exit 1";
+    let id = scene.server.submit(&scripted("fix/it", halves)).unwrap();
+    let waits = |job: &Value| job["notBefore"].is_string();
+    let parked = scene.server.wait_for(&id, waits).unwrap();
+    let cancelled = scene
+        .post(&parked, "cancel", json!({}))
+        .expect(200)
+        .unwrap();
+    assert_eq!(cancelled["wasRunning"], false);
+    parked
+}
+
+fn goes_on_with_both_halves(scene: &Scene, cancelled: &Value) {
+    let done = scene.tell(cancelled, SECOND);
+    let log = scene.log(&done);
+    assert_eq!(done["status"], "completed", "{done:#}\n{log}");
+    assert_eq!(done["sessionId"], cancelled["sessionId"]);
+    assert_eq!(done["filesChanged"], 2, "{log}");
+    for (file, content) in [("first.txt", b"1\n"), ("second.txt", b"2\n")] {
+        assert_eq!(scene.repo.show("fix/it", file).unwrap(), content);
+    }
+    nothing_is_left(&scene.server).unwrap();
+    assert_eq!(transcripts_of_the_cli(&scene.server), 0);
+}
+
+#[test]
+fn a_message_to_a_job_that_was_cancelled_while_it_waited_goes_on_with_its_work() {
+    let scene = scene();
+    let cancelled = cancelled_while_it_waits(&scene);
+    let id = cancelled["id"].as_str().unwrap();
+    let kept = |job: &Value| job["savedRef"].is_string();
+    scene.server.wait_for(id, kept).unwrap();
+    goes_on_with_both_halves(&scene, &cancelled);
+}
+
+#[test]
+fn a_message_right_after_such_a_cancellation_loses_no_work_either() {
+    let scene = scene();
+    let cancelled = cancelled_while_it_waits(&scene);
+    goes_on_with_both_halves(&scene, &cancelled);
+}
+
+#[test]
+fn a_message_to_a_job_whose_work_stays_here_goes_on_with_it() {
+    let scene = scene();
+    let mut body = scripted("fix/it", FIRST);
+    body["delivery"] = json!("none");
+    let first = scene.server.submit(&body).unwrap();
+    let first = scene.server.wait(&first).unwrap();
+    assert_eq!(first["status"], "completed", "{first:#}");
+    let second = scene.tell(&first, SECOND);
+    let log = scene.log(&second);
+    assert_eq!(second["status"], "completed", "{second:#}\n{log}");
+    assert_eq!(second["filesChanged"], 2, "{second:#}");
+    let third = scene.tell(&second, "fresh exit 9\nwrite third.txt 3\nresult ok");
+    assert_eq!(third["filesChanged"], 3, "{third:#}\n{}", scene.log(&third));
+    assert_eq!(scene.repo.branches().unwrap(), ["main"]);
+    let saved = third["savedRef"].as_str().unwrap();
+    let mirror = scene.server.mirror(&scene.repo);
+    for (file, content) in [("first.txt", "1"), ("second.txt", "2"), ("third.txt", "3")] {
+        let show = ["show", &format!("{saved}:{file}")];
+        assert_eq!(git(&mirror, &show).unwrap(), content);
+    }
+    nothing_is_left(&scene.server).unwrap();
 }

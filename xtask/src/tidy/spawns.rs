@@ -82,7 +82,7 @@ pub(super) const ALLOWED: &[Row] = &[
         2,
         "ends with the supervisor's process",
     ),
-    ("crates/runner/src/sessions.rs", 2, AWAITED),
+    ("crates/runner/src/sessions.rs", 3, AWAITED),
     (
         "crates/runner/src/socket.rs",
         2,
