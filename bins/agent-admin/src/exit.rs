@@ -6,7 +6,7 @@
 //! | 0 | done; for `jobs wait` and `jobs submit --wait`: the job completed |
 //! | 1 | the job failed |
 //! | 2 | wrong usage, or the server found the request wrong |
-//! | 3 | no such job or client |
+//! | 3 | no such job, client or credential |
 //! | 4 | it clashes with the present state |
 //! | 5 | the token was refused |
 //! | 6 | the server cannot be reached, or takes no work at the moment |
@@ -41,7 +41,7 @@ Exit codes:
   0    done; for 'jobs wait' and 'jobs submit --wait': the job completed
   1    the job failed
   2    wrong usage, or the server found the request wrong
-  3    no such job or client
+  3    no such job, client or credential
   4    it clashes with the present state
   5    the token was refused
   6    the server cannot be reached, or takes no work at the moment

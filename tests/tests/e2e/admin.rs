@@ -578,7 +578,16 @@ fn the_help_lists_every_command_and_every_exit_code() {
     let (server, _) = start();
     let help = text(&server, &["--help"]);
     for word in [
-        "clients", "repos", "jobs", "queue", "health", "--url", "--token", "--json",
+        "clients",
+        "repos",
+        "jobs",
+        "credentials",
+        "usage",
+        "queue",
+        "health",
+        "--url",
+        "--token",
+        "--json",
     ] {
         assert!(help.contains(word), "{word}: {help}");
     }
@@ -610,4 +619,51 @@ fn a_hostile_title_reaches_a_terminal_as_harmless_text() {
         !shown.contains('\u{1b}') && !shown.contains('\u{7}'),
         "{shown:?}"
     );
+}
+
+#[test]
+fn a_stopped_credential_is_shown_wherever_one_would_look_and_is_let_go_on() {
+    let (server, _repo) = start();
+    let mended = server.dir().join("mended");
+    let script = "unless M result revoked_token\nunless M exit 1\nresult ok";
+    let script = script.replace('M', &mended.display().to_string());
+    let id = submit(&server, "fix/it", &script);
+    let waits = |job: &Value| job["status"] == "queued" && job["reason"] == "auth";
+    server.wait_for(&id, waits).unwrap();
+
+    let listed = text(&server, &["credentials", "list"]);
+    let line = listed.lines().nth(1).unwrap();
+    assert!(line.starts_with("default"), "{listed}");
+    assert!(
+        line.contains("environment") && line.contains("stopped: "),
+        "{listed}"
+    );
+    let one = &json(&server, &["credentials", "list"])["credentials"][0];
+    assert_eq!(
+        (&one["status"], &one["reason"]),
+        (&json!("stopped"), &json!("auth"))
+    );
+    let health = text(&server, &["health"]);
+    assert!(
+        health.contains("default stopped") && health.contains("not logged in"),
+        "{health}"
+    );
+    let queue = text(&server, &["queue"]);
+    assert!(
+        queue
+            .lines()
+            .any(|line| line.contains(&id) && line.contains("auth")),
+        "{queue}"
+    );
+
+    let unknown = refusal(&server, &["credentials", "resume", "nobody"], 3);
+    assert!(unknown.contains("Credential not found"), "{unknown}");
+    fs::write(mended, "").unwrap();
+    assert_eq!(
+        text(&server, &["credentials", "resume", "default"]),
+        "default: ok\n"
+    );
+    assert_eq!(server.wait(&id).unwrap()["status"], "completed");
+    assert!(text(&server, &["health"]).contains("default ok"));
+    nothing_is_left(&server).unwrap();
 }
