@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use agent_tests::job::{body, nothing_is_left};
+use agent_tests::job::{body, nothing_is_left, reached};
 use agent_tests::server::{Builder, Server, program};
 use serde_json::{Value, json};
 
@@ -192,4 +192,65 @@ fn a_refused_credential_fails_no_job_and_is_refused_once_and_its_jobs_wait_for_s
         assert_eq!(server.wait(id).unwrap()["status"], "completed");
     }
     nothing_is_left(&server).unwrap();
+}
+
+#[test]
+fn a_job_runs_on_the_subscription_with_most_room_left_by_what_runs_have_told() {
+    let text = entry("one", "subscription", "token") + &entry("two", "subscription", "dead");
+    let builder = named(&text);
+    let repo = builder.repo("acme", "app").unwrap();
+    let server = builder.start().unwrap();
+    let run = |branch: &str, used: &str| {
+        let script = format!("window five_hour {used} 3000\ntext hello\nresult ok");
+        let id = server.submit(&body(&repo, branch, &script)).unwrap();
+        let job = server.wait(&id).unwrap();
+        assert_eq!(job["status"], "completed", "{job:#}");
+        job["credential"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(run("x/1", "0.93"), "one", "nothing is known of either");
+    assert_eq!(run("x/2", "0.55"), "two");
+    assert_eq!(run("x/3", "0.97"), "two");
+    assert_eq!(run("x/4", "0.94"), "one");
+    let all = server.client().get("/credentials").unwrap();
+    let all = all.expect(200).unwrap();
+    let windows = all["credentials"][1]["windows"].as_array().unwrap();
+    let of = |kind: &str| {
+        windows
+            .iter()
+            .find(|window| window["kind"] == kind)
+            .unwrap()
+    };
+    assert_eq!(
+        (&of("five_hour")["used"], &of("seven_day")["used"]),
+        (&json!(0.97), &json!(0.42))
+    );
+}
+
+#[test]
+fn a_run_goes_on_whose_credential_is_gone_after_a_restart_and_the_next_job_has_another() {
+    let builder = named(&entry("old", "subscription", "token"));
+    let repo = builder.repo("acme", "app").unwrap();
+    let (here, go) = (builder.dir().join("here"), builder.dir().join("go"));
+    let mut server = builder.start().unwrap();
+    let script = format!(
+        "mark {}\nwait {}\nwrite a.txt one",
+        here.display(),
+        go.display()
+    );
+    let running = server.submit(&body(&repo, "x/1", &script)).unwrap();
+    reached(&here).unwrap();
+    server.kill().unwrap();
+    let file = server.dir().join("credentials/credentials.toml");
+    fs::write(file, entry("new", "api_key", "key")).unwrap();
+    server.start().unwrap();
+    let next = server
+        .submit(&body(&repo, "x/2", "write b.txt one"))
+        .unwrap();
+    assert_eq!(server.wait(&next).unwrap()["credential"], "new");
+    fs::write(go, "").unwrap();
+    let job = server.wait(&running).unwrap();
+    assert_eq!(
+        (&job["status"], &job["credential"]),
+        (&json!("completed"), &json!("old"))
+    );
 }

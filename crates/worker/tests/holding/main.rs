@@ -4,6 +4,7 @@
 
 mod coordinator;
 mod giving_up;
+mod logins;
 mod place;
 mod settling;
 mod signs;
