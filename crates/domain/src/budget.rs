@@ -2,13 +2,19 @@
 //!
 //! Money under a cap is reserved when an attempt begins and comes free, as far as it was not
 //! spent, when the attempt ends. So attempts that run at the same time cannot each spend all of it.
+//! What a run has spent is known after a call of the model, so it may go beyond its part by one: each
+//! reserves that call too, and where there is no room for it, a run goes alone. So a cap is exceeded
+//! by one call at most.
 
 use std::fmt;
 
 use crate::{Timestamp, Usd, iso_millis, time, utc_day};
 
-/// The least an attempt is given where a cap leaves that much: with less it would hardly begin.
-const LEAST: Usd = Usd::from_nanos(100_000_000);
+/// What one call of the model is taken to cost at most.
+const CALL: Usd = Usd::from_nanos(1_000_000_000);
+/// The least part of what a cap leaves for which attempts run side by side: with less a run is broken
+/// off too soon.
+const LEAST: Usd = Usd::from_nanos(1_000_000_000);
 
 /// What may be spent in a day and in a calendar month, in UTC; `None` is as much as one likes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -113,6 +119,8 @@ pub struct Account {
     pub this_month: Usd,
     /// What attempts under way may spend still.
     pub reserved: Usd,
+    /// How many of them there are.
+    pub running: u64,
 }
 
 /// What an attempt that is to begin may spend.
@@ -145,25 +153,42 @@ pub fn allot(
     if of_job == Some(Usd::ZERO) {
         return Allotted::UsedUp;
     }
-    let mut left: Option<Usd> = None;
+    let mut part: Option<Usd> = None;
     let mut longest: Option<Reached> = None;
-    for (period, reserved) in accounts.iter().flat_map(|account| periods(account, now)) {
-        let Reached { cap, spent, .. } = period;
-        if cap <= spent && longest.is_none_or(|other| other.until < period.until) {
-            longest = Some(period);
+    let mut later = false;
+    for account in accounts {
+        for period in periods(account, now) {
+            let left = period.cap.minus(period.spent);
+            if left == Usd::ZERO && longest.is_none_or(|other| other.until < period.until) {
+                longest = Some(period);
+            }
+            match share(left, account, free) {
+                Some(share) => part = Some(part.map_or(share, |least| least.min(share))),
+                None => later = true,
+            }
         }
-        let rest = cap.minus(spent.plus(reserved));
-        left = Some(left.map_or(rest, |least| least.min(rest)));
     }
-    match (longest, left) {
+    match (longest, part) {
         (Some(reached), _) => Allotted::Reached(reached),
-        (None, Some(Usd::ZERO)) => Allotted::Later,
-        (None, Some(left)) => {
-            let part = Usd::from_nanos(left.nanos() / u64::from(free.max(1)));
-            let part = part.max(left.min(LEAST));
-            Allotted::Most(of_job.map_or(part, |of_job| of_job.min(part)))
-        }
+        _ if later => Allotted::Later,
+        (None, Some(part)) => Allotted::Most(of_job.map_or(part, |of_job| of_job.min(part))),
         (None, None) => of_job.map_or(Allotted::All, Allotted::Most),
+    }
+}
+
+/// The part of what a cap leaves for one of `free` attempts, beside those under way; `None` while
+/// there is none for it.
+fn share(left: Usd, account: &Account, free: u32) -> Option<Usd> {
+    let calls = CALL.nanos().saturating_mul(account.running);
+    let reserved = account.reserved.plus(Usd::from_nanos(calls));
+    let rest = left.minus(reserved);
+    let fit = rest.nanos() / LEAST.plus(CALL).nanos();
+    let shares = fit.min(u64::from(free.max(1)));
+    match shares {
+        // Nobody is beside it, and whoever comes finds all reserved.
+        0 | 1 if account.running == 0 => Some(left),
+        0 => None,
+        shares => Some(Usd::from_nanos(rest.nanos() / shares).minus(CALL)),
     }
 }
 
@@ -173,26 +198,22 @@ pub fn is_capped(allotted: Option<Usd>, budget: Option<Usd>, cost: Option<Usd>) 
     allotted.is_some_and(|most| of_job.is_none_or(|of_job| most < of_job))
 }
 
-/// The caps of an account, as they stand, and what is reserved under each.
-fn periods(account: &Account, now: Timestamp) -> impl Iterator<Item = (Reached, Usd)> + use<> {
+/// The caps of an account, as they stand.
+fn periods(account: &Account, now: Timestamp) -> impl Iterator<Item = Reached> + use<> {
     let Account {
         whose,
         caps,
         today,
         this_month,
-        reserved,
+        ..
     } = *account;
     let (_, next_month) = time::utc_month(now);
-    let of = move |period, cap, spent, turn| {
-        let until = time::start_of(turn).unwrap_or(Timestamp::MAX);
-        let reached = Reached {
-            whose,
-            period,
-            cap,
-            spent,
-            until,
-        };
-        (reached, reserved)
+    let of = move |period, cap, spent, turn| Reached {
+        whose,
+        period,
+        cap,
+        spent,
+        until: time::start_of(turn).unwrap_or(Timestamp::MAX),
     };
     let day = caps
         .daily
@@ -225,6 +246,7 @@ mod tests {
             today: usd(today),
             this_month: usd(today),
             reserved: usd(reserved),
+            running: u64::from(reserved > 0.0),
         }
     }
 
@@ -258,22 +280,53 @@ mod tests {
         }
     }
 
-    #[test]
-    fn attempts_at_the_same_time_share_what_a_cap_leaves() {
-        let mut reserved = 0.0;
-        for (free, expected) in [(4, 2.5), (3, 2.5), (2, 2.5), (1, 2.5)] {
-            let given = allot(
-                None,
-                Usd::ZERO,
-                &[account(10.0, 0.0, reserved)],
-                free,
-                now(),
-            );
-            assert_eq!(given, Allotted::Most(usd(expected)));
-            reserved += expected;
+    /// What attempts are given that are claimed together, until there is none for the next.
+    fn parts(left: f64, slots: u32) -> Vec<f64> {
+        let mut account = account(left, 0.0, 0.0);
+        let mut parts = Vec::new();
+        for free in (1..=slots).rev() {
+            let Allotted::Most(part) = allot(None, Usd::ZERO, &[account], free, now()) else {
+                break;
+            };
+            account.reserved = account.reserved.plus(part);
+            account.running += 1;
+            parts.push(part.dollars());
         }
-        let more = allot(None, Usd::ZERO, &[account(10.0, 0.0, 10.0)], 1, now());
-        assert_eq!(more, Allotted::Later);
+        parts
+    }
+
+    #[test]
+    fn attempts_at_the_same_time_share_what_a_cap_leaves_and_reserve_a_call_each() {
+        assert_eq!(parts(40.0, 4), [9.0; 4]);
+        assert_eq!(parts(10.0, 4), [1.5; 4]);
+        // Fewer where it does not go round.
+        assert_eq!(parts(5.0, 4), [1.5; 2]);
+    }
+
+    #[test]
+    fn near_a_cap_and_in_the_only_slot_an_attempt_has_all_that_is_left_and_is_alone() {
+        for (left, slots) in [(3.9, 4), (0.01, 4), (40.0, 1)] {
+            assert_eq!(parts(left, slots), [left], "{left}");
+        }
+        // Others are under way: it waits for them.
+        let given = |reserved: f64| {
+            let account = account(10.0, 0.0, reserved);
+            allot(None, Usd::ZERO, &[account], 1, now())
+        };
+        assert_eq!(given(7.5), Allotted::Later);
+        assert_eq!(given(7.0), Allotted::Most(usd(1.0)));
+    }
+
+    #[test]
+    fn runs_that_all_go_beyond_their_parts_by_a_call_stay_under_the_cap_unless_one_is_alone() {
+        for tenths in 1..400_u32 {
+            for slots in 1..12 {
+                let cap = f64::from(tenths) / 10.0;
+                let parts = parts(cap, slots);
+                let spent: f64 = parts.iter().map(|part| part + CALL.dollars()).sum();
+                assert!(parts.len() == 1 || spent <= cap + 1e-6, "{cap} {parts:?}");
+            }
+        }
     }
 
     #[test]
@@ -283,16 +336,6 @@ mod tests {
         assert_eq!(given(None), Allotted::Most(usd(1.0)));
         assert_eq!(given(Some(usd(0.5))), Allotted::Most(usd(0.5)));
         assert_eq!(given(Some(usd(5.0))), Allotted::Most(usd(1.0)));
-    }
-
-    #[test]
-    fn an_attempt_gets_no_less_than_it_can_begin_with_where_there_is_as_much() {
-        let given = |left: f64| {
-            let account = account(10.0, 10.0 - left, 0.0);
-            allot(None, Usd::ZERO, &[account], 100, now())
-        };
-        assert_eq!(given(1.0), Allotted::Most(LEAST));
-        assert_eq!(given(0.01), Allotted::Most(usd(0.01)));
     }
 
     #[test]

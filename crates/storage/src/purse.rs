@@ -18,7 +18,7 @@ pub(crate) const SPENT: &str = "
 /// By those that run, and by those that have ended lately without a seal: what they have spent may not
 /// be booked yet.
 pub(crate) const RESERVED: &str = "
-    SELECT coalesce(sum(nanos), 0) FROM (
+    SELECT coalesce(sum(nanos), 0), count(nanos) FROM (
         SELECT allotted_nanos AS nanos FROM jobs INDEXED BY jobs_status WHERE status = 'running'
         UNION ALL
         SELECT allotted_nanos FROM jobs INDEXED BY jobs_unsealed
@@ -26,7 +26,7 @@ pub(crate) const RESERVED: &str = "
             AND updated_at > ?1)";
 
 pub(crate) const RESERVED_BY_CLIENT: &str = "
-    SELECT coalesce(sum(nanos), 0) FROM (
+    SELECT coalesce(sum(nanos), 0), count(nanos) FROM (
         SELECT allotted_nanos AS nanos FROM jobs INDEXED BY jobs_client_status
         WHERE client_id = ?2 AND status = 'running'
         UNION ALL
@@ -74,17 +74,22 @@ fn account(
         Ok((columns.whole()?, columns.whole()?))
     })?;
     let (today, this_month) = spent.unwrap_or_default();
-    let sum = |row: &rusqlite::Row<'_>| Columns::of(row).whole();
+    let sum = |row: &rusqlite::Row<'_>| {
+        let mut columns = Columns::of(row);
+        Ok((columns.whole()?, columns.whole()?))
+    };
     let since = micros(now.checked_sub(UNSEALED_MAX).unwrap_or(Timestamp::MIN));
-    let reserved = match client {
+    let under_way = match client {
         Some(_) => sql::one(conn, RESERVED_BY_CLIENT, params![since, name], sum)?,
         None => sql::one(conn, RESERVED, [since], sum)?,
     };
+    let (reserved, running) = under_way.unwrap_or_default();
     Ok(Account {
         whose: client.map_or(Whose::Everyone, |_| Whose::Client),
         caps,
         today: Usd::from_nanos(today),
         this_month: Usd::from_nanos(this_month),
-        reserved: Usd::from_nanos(reserved.unwrap_or_default()),
+        reserved: Usd::from_nanos(reserved),
+        running,
     })
 }

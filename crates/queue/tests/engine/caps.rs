@@ -59,13 +59,14 @@ async fn parked_until(stage: &Stage, id: JobId) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_that_begin_at_once_share_what_a_cap_leaves_and_overshoot_by_a_call_each_at_most() {
-    const CALL: f64 = 0.0125;
+async fn jobs_that_begin_at_once_share_what_a_cap_leaves_and_keep_it_though_each_overshoots_by_a_call()
+ {
+    const CALL: f64 = 1.0;
     let stage = Stage::new(LEASE).await;
     let ids = submit(&stage, 6).await;
-    cap(&stage, 1.0).await;
+    cap(&stage, 10.0).await;
     let runs = stage.claim(4).await;
-    assert_eq!(allotted(&runs), [Some(usd(0.25)); 4]);
+    assert_eq!(allotted(&runs), [Some(usd(1.5)); 4]);
     assert_eq!(stage.claim(2).await, [], "all of it is reserved");
     assert_eq!(stage.status(ids[4]).await, Status::Queued);
     assert_eq!(
@@ -74,7 +75,7 @@ async fn jobs_that_begin_at_once_share_what_a_cap_leaves_and_overshoot_by_a_call
         "it keeps its place"
     );
     for run in &runs {
-        ends(&stage, run, 0.25 + CALL).await;
+        ends(&stage, run, 1.5 + CALL).await;
     }
     assert_eq!(stage.claim(2).await, []);
     let midnight = Some("2025-01-08T00:00:00.000Z".to_owned());
@@ -88,22 +89,36 @@ async fn jobs_that_begin_at_once_share_what_a_cap_leaves_and_overshoot_by_a_call
         }
         costs.into_iter().sum()
     };
-    assert_eq!(spent, usd(1.0 + 4.0 * CALL));
+    assert_eq!(spent, usd(10.0));
     stage.clock.step(HALF_A_DAY);
-    assert_eq!(allotted(&stage.claim(2).await), [Some(usd(0.5)); 2]);
+    assert_eq!(allotted(&stage.claim(2).await), [Some(usd(4.0)); 2]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_reserved_stays_so_over_a_restart_and_what_was_not_spent_comes_free() {
     let mut stage = Stage::new(LEASE).await;
     submit(&stage, 3).await;
-    cap(&stage, 1.0).await;
+    cap(&stage, 10.0).await;
     let runs = stage.claim(2).await;
-    assert_eq!(allotted(&runs), [Some(usd(0.5)); 2]);
+    assert_eq!(allotted(&runs), [Some(usd(4.0)); 2]);
     stage.restart().await;
     assert_eq!(stage.claim(1).await, []);
     ends(&stage, &runs[0], 0.1).await;
-    assert_eq!(allotted(&stage.claim(1).await), [Some(usd(0.4))]);
+    assert_eq!(allotted(&stage.claim(1).await), [Some(usd(3.9))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn near_a_cap_a_job_runs_alone_and_only_it_goes_beyond_by_a_call() {
+    let stage = Stage::new(LEASE).await;
+    submit(&stage, 4).await;
+    cap(&stage, 3.0).await;
+    let runs = stage.claim(4).await;
+    assert_eq!(allotted(&runs), [Some(usd(3.0))]);
+    ends(&stage, &runs[0], 2.5).await;
+    let runs = stage.claim(4).await;
+    assert_eq!(allotted(&runs), [Some(usd(0.5))]);
+    ends(&stage, &runs[0], 1.5).await;
+    assert_eq!(stage.claim(4).await, [], "reached");
 }
 
 #[tokio::test(flavor = "multi_thread")]

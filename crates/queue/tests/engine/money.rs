@@ -1,6 +1,6 @@
 //! Weeks of many jobs side by side under caps of clients and of everybody: runs that end well, fail,
-//! overshoot, are lost or survive a restart. No cap is exceeded by more than a call of the model for
-//! each of the runs at a time, and every figure is the sum of what runs have told.
+//! overshoot, are lost or survive a restart. No cap is exceeded by more than one call of the model, and
+//! every figure is the sum of what runs have told.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use crate::stage::{Stage, told};
 
 const SLOTS: usize = 6;
 const STEPS: u32 = 240;
-/// Of which some say by how much more than they may a run has spent: the call that went beyond.
-const CALL: Usd = Usd::from_nanos(40_000_000);
+/// By how much a run may go beyond what it may spend: its last call of the model.
+const CALL: Usd = Usd::from_nanos(1_000_000_000);
 const HOUR: i64 = 3600;
 
 fn usd(dollars: f64) -> Usd {
@@ -81,7 +81,7 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let total = caps(Some(6.0), Some(90.0));
+        let total = caps(Some(30.0), Some(450.0));
         let spending = Spending {
             caps: total,
             ..Spending::default()
@@ -89,8 +89,8 @@ impl World {
         let stage = Stage::with_money(Duration::from_mins(10), spending).await;
         let mut clients = Vec::new();
         for (repo, of_client) in [
-            ("a", caps(Some(2.5), Some(20.0))),
-            ("b", caps(None, Some(15.0))),
+            ("a", caps(Some(7.0), Some(60.0))),
+            ("b", caps(None, Some(80.0))),
             ("c", Caps::default()),
         ] {
             let first = stage.submit_to(repo, "first", None).await;
@@ -122,7 +122,7 @@ impl World {
     async fn submit(&mut self) {
         for repo in ["a", "b", "c"] {
             self.jobs += 1;
-            let budget = (self.dice.below(3) == 0).then(|| usd(0.5));
+            let budget = (self.dice.below(3) == 0).then(|| usd(2.5));
             let branch = format!("b-{}", self.jobs);
             self.stage.submit_to(repo, &branch, budget).await;
         }
@@ -230,9 +230,8 @@ impl World {
         }
     }
 
-    /// No cap is exceeded by more than one call for each run that there is at a time.
+    /// No cap is exceeded by more than one call.
     fn check(&mut self) {
-        let over = Usd::from_nanos(CALL.nanos() * SLOTS as u64);
         let today = utc_day(self.now());
         let (first, _) = utc_month(self.now());
         let mut accounts: Vec<(Option<ClientId>, Caps)> = Vec::new();
@@ -244,7 +243,7 @@ impl World {
                 let is_theirs = |client, day| owner.is_none_or(|id| id == client) && day >= since;
                 let spent = self.book.sum(is_theirs);
                 if let Some(cap) = cap {
-                    assert!(spent <= cap.plus(over), "{owner:?}: {spent} of {cap}");
+                    assert!(spent <= cap.plus(CALL), "{owner:?}: {spent} of {cap}");
                     self.used_up[place] += u32::from(spent >= cap);
                 }
                 place += 1;
@@ -349,7 +348,7 @@ async fn over_weeks_of_runs_that_fail_are_lost_and_overshoot_no_cap_gives_and_al
     assert!(matches!(job.state, State::Running { .. }));
     let cost = job.facts.cost.unwrap_or_default();
     let left = job.spec.options.budget.map(|budget| budget.minus(cost));
-    let most = left.map_or(usd(2.5), |left| left.min(usd(2.5)));
+    let most = left.map_or(usd(7.0), |left| left.min(usd(7.0)));
     let given = next.facts.allotted;
     assert!(given >= Some(most), "{given:?} of {most}");
 }
