@@ -254,3 +254,43 @@ fn a_run_goes_on_whose_credential_is_gone_after_a_restart_and_the_next_job_has_a
         (&json!("completed"), &json!("old"))
     );
 }
+
+#[test]
+fn behind_a_wall_secrets_are_hidden_where_all_around_them_may_be_read() {
+    let builder = named(&entry("team", "subscription", "token")).behind("workspace");
+    let folder = builder.dir().join("credentials");
+    let repo = builder.repo("acme", "app").unwrap();
+    let server = builder.env("SANDBOX_READ", &folder).start().unwrap();
+    let shown = folder.display();
+    let script =
+        format!("shell wc -c < {shown}/token > secret; wc -c < {shown}/credentials.toml > file");
+    let id = server.submit(&body(&repo, "x/1", &script)).unwrap();
+    let job = server.wait(&id).unwrap();
+    assert_eq!(job["status"], "completed", "{job:#}");
+    assert_eq!(repo.show("x/1", "secret").unwrap(), b"0\n");
+    assert_ne!(
+        repo.show("x/1", "file").unwrap(),
+        b"0\n",
+        "else nothing is shown"
+    );
+}
+
+#[test]
+fn of_a_key_and_a_token_in_its_own_environment_the_server_says_once_that_one_is_not_used() {
+    let builder = Builder::new().unwrap();
+    let builder = builder.env("CLAUDE_CODE_OAUTH_TOKEN", "oauth-of-the-server");
+    let repo = builder.repo("acme", "app").unwrap();
+    let server = builder.start().unwrap();
+    let record = server.dir().join("record.json");
+    let script = format!("record {}", record.display());
+    let id = server.submit(&body(&repo, "x/1", &script)).unwrap();
+    assert_eq!(server.wait(&id).unwrap()["credential"], "default");
+    let record: Value = serde_json::from_slice(&fs::read(record).unwrap()).unwrap();
+    assert_eq!(record["env"]["ANTHROPIC_API_KEY"], "sk-ant-of-the-agent");
+    assert_eq!(record["env"]["CLAUDE_CODE_OAUTH_TOKEN"], Value::Null);
+    let output = server.output();
+    let warnings = output
+        .lines()
+        .filter(|line| line.contains("CLAUDE_CODE_OAUTH_TOKEN is not used"));
+    assert_eq!(warnings.count(), 1, "{output}");
+}
