@@ -4,8 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use agent_tests::job::{body, nothing_is_left, reached};
+use agent_tests::process::wait_until;
 use agent_tests::server::{Builder, Server, program};
 use serde_json::{Value, json};
 
@@ -293,4 +295,31 @@ fn of_a_key_and_a_token_in_its_own_environment_the_server_says_once_that_one_is_
         .lines()
         .filter(|line| line.contains("CLAUDE_CODE_OAUTH_TOKEN is not used"));
     assert_eq!(warnings.count(), 1, "{output}");
+}
+
+#[test]
+fn a_login_that_is_not_there_stops_its_credential_alone_until_somebody_is_logged_in() {
+    let here = "[[credential]]\nname = \"here\"\nkind = \"subscription\"\n";
+    let builder = named(&(here.to_owned() + &entry("team", "subscription", "token")));
+    let repo = builder.repo("acme", "app").unwrap();
+    let mut server = builder.start().unwrap();
+    let becomes = |server: &Server, wanted: [&str; 2]| {
+        let mut all = Value::Null;
+        let found = wait_until(Duration::from_mins(1), || {
+            let asked = server.client().get("/credentials").unwrap();
+            all = asked.expect(200).unwrap();
+            let status = |n: usize| all["credentials"][n]["status"].as_str();
+            [status(0), status(1)] == wanted.map(Some)
+        });
+        assert!(found, "{all:#}\n{}", server.output());
+    };
+    becomes(&server, ["stopped", "ok"]);
+    let id = server.submit(&body(&repo, "x/1", "result ok")).unwrap();
+    assert_eq!(server.wait(&id).unwrap()["credential"], "team");
+    server.terminate().unwrap();
+    let config = server.home().join(".claude");
+    fs::create_dir_all(&config).unwrap();
+    fs::write(config.join(".credentials.json"), "{}").unwrap();
+    server.start().unwrap();
+    becomes(&server, ["ok", "ok"]);
 }
