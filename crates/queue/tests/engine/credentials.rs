@@ -390,6 +390,10 @@ async fn where_nothing_waits_for_a_limit_jobs_fail_at_their_turn_before_they_cos
         (job.attempt, job.state.reason()),
         (0, Some(Reason::UsageLimit))
     );
+    let State::Failed { error, .. } = job.state else {
+        panic!("not failed")
+    };
+    assert!(error.contains("2025-01-07T13:00:00.000Z"), "{error}");
     stage.clock.step(HOUR);
     stage.submit("later").await;
     assert_eq!(stage.claim(1).await.len(), 1);
@@ -492,4 +496,23 @@ async fn a_waiting_job_of_another_priority_waits_on() {
     assert_eq!(stage.claim(1).await, []);
     resume(&stage, "a").await;
     assert_eq!(stage.claim(1).await.remove(0).lease.job, ids[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_a_credential_that_somebody_has_seen_to_at_the_same_moment() {
+    let stage = stage(&["a"]).await;
+    let id = stage.submit("x").await;
+    for round in 0..60 {
+        let run = stage.claim(1).await.remove(0);
+        assert_eq!(run.lease.job, id, "round {round}");
+        tokio::join!(is_refused(&stage, &run), async {
+            tokio::time::sleep(Duration::from_micros(round * 40)).await;
+            let name = "a".parse().unwrap();
+            stage.engine.resume_credential(&name).await.unwrap();
+        });
+        let view = stage.engine.credentials().await.unwrap().remove(0);
+        if view.state.stopped.is_some() {
+            resume(&stage, "a").await;
+        }
+    }
 }

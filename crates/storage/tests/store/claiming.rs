@@ -258,3 +258,25 @@ async fn a_cancelled_job_leaves_the_line() {
     assert_eq!(store.commit(cancel).await, Ok(true));
     assert_eq!(ids(&claim(&store, 5, at(40)).await), [id(2)]);
 }
+
+#[tokio::test]
+async fn a_change_in_hand_does_not_undo_that_a_job_waits_for_no_credential_any_more() {
+    let (store, _dir) = store();
+    with_jobs(&store, 1).await;
+    let running = claim(&store, 1, at(20)).await.remove(0).job;
+    let event = Event::Finished {
+        fence: running.fence,
+        ending: Ending::Parked {
+            until: None,
+            reason: Reason::Auth,
+        },
+        facts: Facts::default(),
+    };
+    let waiting = happens(&store, &running, event, at(30)).await;
+    assert_eq!(store.counts().await.unwrap().parked, 1);
+    let event = Event::Reprioritized(agent_domain::Priority::try_from(3).unwrap());
+    let in_hand = change(&waiting, event, at(31));
+    store.release_unpowered(at(32)).await.unwrap();
+    assert!(!store.commit(in_hand).await.unwrap());
+    assert_eq!(claim(&store, 1, at(33)).await.len(), 1);
+}
