@@ -5,6 +5,7 @@
 mod callbacks;
 mod caps;
 mod credentials;
+mod day;
 mod dependencies;
 mod expiry;
 mod leavings;
