@@ -200,6 +200,33 @@ fn a_branch_that_others_have_moved_is_not_pushed_to() {
 }
 
 #[test]
+fn a_branch_that_others_move_while_the_session_goes_on_is_not_pushed_to() {
+    let scene = scene();
+    let first = scene.run(FIRST);
+    let file = |name: &str| scene.server.dir().join(name);
+    let (here, go) = (file("here"), file("go"));
+    let script = format!("mark {}\nwait {}\n{SECOND}", here.display(), go.display());
+    let sent = scene.post(&first, "messages", json!({"prompt": prompt(&script)}));
+    let second = sent.expect(201).unwrap();
+    reached(&here).unwrap();
+    let theirs = [("other.txt", "x")];
+    scene
+        .repo
+        .commit("fix/it", &theirs, "By someone else")
+        .unwrap();
+    let tip = scene.repo.rev("fix/it");
+    fs::write(go, "").unwrap();
+    let second = scene.server.wait(second["id"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        (&second["status"], &second["reason"]),
+        (&"failed".into(), &"branch_moved".into()),
+        "{second:#}"
+    );
+    assert_eq!(scene.repo.rev("fix/it"), tip, "what others have done stays");
+    assert!(second["savedRef"].is_string(), "and so does the work");
+}
+
+#[test]
 fn history_that_was_rewritten_is_not_pushed() {
     let scene = scene();
     let first = scene.run(FIRST);
