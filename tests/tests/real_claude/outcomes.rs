@@ -71,28 +71,37 @@ fn troubles() -> Vec<(&'static str, ApiError, &'static str)> {
     ]
 }
 
-/// A server whose agent is the real CLI, which tries again once where it would ten times.
-fn quick_server(api: &MessagesApi, key: Option<&str>) -> (Server, BareRepo) {
+/// A server that has nothing to pay with, and whose CLI tries again once where it would ten times.
+fn quick_server(api: &MessagesApi) -> (Server, BareRepo) {
     let builder = builder(api)
+        .without("ANTHROPIC_API_KEY")
         .env("CLAUDE_CODE_MAX_RETRIES", "1")
         .env("CLAUDE_CODE_MAX_TURNS", "2")
         .env("AGENT_ENV", format!("{QUIET} CLAUDE_CODE_MAX_TURNS"));
-    let builder = match key {
-        Some(key) => builder.env("ANTHROPIC_API_KEY", key),
-        None => builder.without("ANTHROPIC_API_KEY"),
-    };
     let repo = builder.repo("acme", "app").unwrap();
     (builder.start().unwrap(), repo)
 }
 
+fn own_key() -> Value {
+    json!({"anthropicApiKey": "sk-ant-of-the-agent"})
+}
+
 /// Runs a job for each word, and checks its reason; one that is to complete has none.
-fn have_reasons(server: &Server, repo: &BareRepo, cases: &[(&str, Option<&str>)]) -> Vec<Value> {
+///
+/// Each is given `secrets`: what becomes of a key of its own has to do with no other job.
+fn have_reasons(
+    server: &Server,
+    repo: &BareRepo,
+    secrets: &Value,
+    cases: &[(&str, Option<&str>)],
+) -> Vec<Value> {
     let ids: Vec<String> = cases
         .iter()
         .map(|(word, _)| {
             let job = json!({
                 "githubOrg": repo.org(), "githubRepo": repo.name(),
                 "branchName": format!("x/{word}"), "prompt": format!("Speak {word}."),
+                "secrets": secrets,
             });
             server.submit(&job).unwrap()
         })
@@ -112,12 +121,12 @@ fn each_trouble_of_the_api_has_its_reason_with_the_real_cli() {
         .into_iter()
         .map(|(word, error, _)| (word, vec![Turn::Error(error)]));
     let api = MessagesApi::by_prompt(scripts.collect()).unwrap();
-    let (server, repo) = quick_server(&api, Some("sk-ant-of-the-agent"));
+    let (server, repo) = quick_server(&api);
     let cases: Vec<_> = troubles()
         .into_iter()
         .map(|(word, _, reason)| (word, Some(reason)))
         .collect();
-    for job in have_reasons(&server, &repo, &cases) {
+    for job in have_reasons(&server, &repo, &own_key(), &cases) {
         assert_eq!(job["exitCode"], 1, "{job:#}");
         assert!(job["sessionId"].is_string(), "{job:#}");
     }
@@ -137,7 +146,7 @@ fn each_way_the_model_ends_has_its_reason_with_the_real_cli() {
         ("of_success", vec![Turn::Text("Well.".into())]),
     ])
     .unwrap();
-    let (server, repo) = quick_server(&api, Some("sk-ant-of-the-agent"));
+    let (server, repo) = quick_server(&api);
     let cases = [
         ("of_a_refusal", Some("refused")),
         ("of_a_long_answer", Some("max_output_tokens")),
@@ -145,15 +154,15 @@ fn each_way_the_model_ends_has_its_reason_with_the_real_cli() {
         ("of_many_turns", Some("max_turns")),
         ("of_success", None),
     ];
-    have_reasons(&server, &repo, &cases);
+    have_reasons(&server, &repo, &own_key(), &cases);
 }
 
 #[test]
 fn a_login_that_is_missing_or_refused_is_told_from_all_else_with_the_real_cli() {
     let refused = ApiError::new(401, "authentication_error", "OAuth token has been revoked");
     let api = MessagesApi::start(vec![Turn::Error(refused)]).unwrap();
-    let (server, repo) = quick_server(&api, None);
-    have_reasons(&server, &repo, &[("of_nobody", Some("auth"))]);
+    let (server, repo) = quick_server(&api);
+    have_reasons(&server, &repo, &json!({}), &[("of_nobody", Some("auth"))]);
     assert!(api.requests().is_empty(), "there is nothing to ask with");
     let job = json!({
         "githubOrg": "acme", "githubRepo": "app", "branchName": "x/own", "prompt": "Speak.",
