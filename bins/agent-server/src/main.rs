@@ -9,6 +9,7 @@ mod doctor;
 mod environment;
 mod money;
 mod preflight;
+mod run_limits;
 mod sandbox;
 mod secrets;
 mod serve;
