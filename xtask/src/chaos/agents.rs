@@ -15,6 +15,8 @@ pub(super) struct Run {
     pub(super) began: u128,
     /// Whether it came to a good result, and said so.
     pub(super) good: bool,
+    /// Whether it met a usage limit, and said so: then the job goes on in another run.
+    pub(super) limited: bool,
     /// Whether another run of the same name was alive when it began.
     pub(super) twice: bool,
     /// The file with everything it said.
@@ -41,13 +43,15 @@ pub(super) fn read(ledger: &Path) -> Vec<Run> {
                     mark: (*mark).to_owned(),
                     began: at.parse().unwrap_or_default(),
                     good: false,
+                    limited: false,
                     twice: false,
                     said: PathBuf::from(format!("{}.{process}", ledger.display())),
                 });
             }
-            "twice" | "good" => {
+            "twice" | "good" | "limited" => {
                 if let Some(run) = known.get(&process).and_then(|at| runs.get_mut(*at)) {
                     run.good |= *what == "good";
+                    run.limited |= *what == "limited";
                     run.twice |= *what == "twice";
                 }
             }

@@ -79,6 +79,9 @@ impl World {
             if let Ok(listed) = listed {
                 unfinished = listed["jobs"].as_array().cloned().unwrap_or_default();
             }
+            if unfinished.iter().any(|job| job["reason"] == "usage_limit") {
+                clients::resume(&self.shared.url);
+            }
             if !unfinished.is_empty() {
                 std::thread::sleep(Duration::from_millis(20));
             }

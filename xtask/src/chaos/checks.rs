@@ -25,7 +25,8 @@ pub(super) fn runs(case: &Case<'_>) -> Option<(Breach, String)> {
     for pair in case.runs.windows(2) {
         let (first, second) = (pair[0], pair[1]);
         // A worker that cannot renew its lease, or store it, ends its agent by itself.
-        let lost = case.damage.supervisors.contains_key(&first.mark)
+        let lost = first.limited
+            || case.damage.supervisors.contains_key(&first.mark)
             || case.damage.has(Harm::Disk)
             || case.damage.has(Harm::Lease);
         if first.mark == second.mark || !lost {

@@ -34,6 +34,14 @@ pub(super) fn client(url: &RwLock<String>) -> JsonClient {
     JsonClient::new(&url, Some(SECRET))
 }
 
+/// Lets everything go on that waits for the usage limit.
+pub(super) fn resume(url: &RwLock<String>) {
+    // While the server is away there is nobody to be told.
+    client(url)
+        .post("/credentials/default/resume", &json!({}))
+        .ok();
+}
+
 impl Clients<'_> {
     /// Does every `step`th act from `first` on, each at its time.
     pub(super) fn work(&self, began: Instant, acts: &[(u64, Act)], first: usize, step: usize) {
@@ -56,6 +64,7 @@ impl Clients<'_> {
                     self.read(&format!("/jobs/{id}?includeMessages=true"));
                 }
             }
+            Act::Resume => resume(self.url),
             Act::Lists => {
                 for path in ["/jobs?limit=20", "/queue", "/health", "/clients"] {
                     self.read(path);

@@ -37,9 +37,11 @@ pub(super) enum Kind {
     Hangs,
     /// Does not end, and says nothing.
     Silent,
+    /// Meets a usage limit in the middle, and does the rest in the same session.
+    Limited,
 }
 
-const ALL: [Kind; 11] = [
+const ALL: [Kind; 12] = [
     Kind::Quick,
     Kind::Slow,
     Kind::Big,
@@ -51,6 +53,7 @@ const ALL: [Kind; 11] = [
     Kind::Dies,
     Kind::Hangs,
     Kind::Silent,
+    Kind::Limited,
 ];
 
 impl Kind {
@@ -75,7 +78,7 @@ impl Kind {
         match self {
             Self::Many => 120,
             Self::Nothing => 0,
-            Self::Commits => 2,
+            Self::Commits | Self::Limited => 2,
             _ => 1,
         }
     }
@@ -92,7 +95,11 @@ impl Kind {
     /// The prompt of a job called `name`, whose run is written down in `ledger`.
     pub(super) fn prompt(self, ledger: &Path, name: &str) -> String {
         let ledger = ledger.display();
-        let work = self.work(&format!("{ledger}.left"), name);
+        let mut work = self.work(&format!("{ledger}.left"), name);
+        if self == Self::Limited {
+            let met = format!("fresh note {ledger} limited {name}\nfresh result usage_limit");
+            work = format!("fresh write half.txt {name}\n{met}\nfresh exit 1\n{work}");
+        }
         format!(
             "Do {name}.\n```fake\nprice {PRICE}\nledger {ledger} {name}\n{work}\nnote {ledger} good {name}\n```\n"
         )
@@ -105,7 +112,7 @@ impl Kind {
             lines.join("\n")
         };
         match self {
-            Self::Quick => format!("{}\n{write}\nresult ok", said(5)),
+            Self::Quick | Self::Limited => format!("{}\n{write}\nresult ok", said(5)),
             Self::Slow => format!("delay 25\n{}\n{write}\nresult ok", said(25)),
             Self::Big => {
                 format!("line 3000 60\nhex 00fffe80c1200a\n{write}\nline 70000 2\nresult ok")

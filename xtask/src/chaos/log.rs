@@ -48,10 +48,12 @@ fn stdout(log: &[u8]) -> Vec<Vec<u8>> {
     lines
 }
 
-/// How many of the lines are results of a run.
+/// How many of the lines are results of a run that has cost something.
 pub(super) fn results<'a>(lines: impl Iterator<Item = &'a [u8]>) -> u32 {
     let is_result = |line: &&[u8]| {
-        serde_json::from_slice::<Value>(line).is_ok_and(|event| event["type"] == "result")
+        serde_json::from_slice::<Value>(line).is_ok_and(|event| {
+            event["type"] == "result" && event["total_cost_usd"].as_f64() != Some(0.0)
+        })
     };
     lines.filter(is_result).map(|_| 1).sum()
 }
@@ -135,6 +137,7 @@ mod tests {
             mark: format!("j.{number}"),
             began: 0,
             good,
+            limited: false,
             twice: false,
             said: path,
         }

@@ -49,6 +49,8 @@ pub(super) enum Act {
     Messages(usize),
     /// Reads lists.
     Lists,
+    /// Somebody lets what waits for the usage limit go on.
+    Resume,
 }
 
 /// A fault begins or ends.
@@ -87,6 +89,7 @@ impl Plan {
         }
         for _ in 0..5 {
             acts.push((rng.u64(0..ACTIVE_MS), Act::Lists));
+            acts.push((rng.u64(0..ACTIVE_MS), Act::Resume));
         }
         acts.sort_by_key(|(at, _)| *at);
         Self {
@@ -146,7 +149,7 @@ mod tests {
                     | Act::Retry(n)
                     | Act::Follow(n)
                     | Act::Messages(n) => n == number,
-                    Act::Lists => false,
+                    Act::Lists | Act::Resume => false,
                 };
                 let first = plan.acts.iter().find(|(_, act)| of_job(act));
                 assert_eq!(first.map(|(_, act)| *act), Some(Act::Submit(number)));
