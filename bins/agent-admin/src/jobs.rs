@@ -138,6 +138,7 @@ fn show(screen: &mut Screen, job: JobDetails) -> Result<Exit, Failure> {
         ("saved work", job.saved_ref),
         ("workspace", job.worktree_path),
         ("model", job.model),
+        ("credential", job.credential),
         ("session", job.session_id),
         ("turns", number(job.num_turns)),
         ("cost", job.cost_usd.map(|cost| format!("${cost:.4}"))),
