@@ -190,10 +190,10 @@ impl Engine {
     /// has stopped, and sees to it that its job does not wait for one that somebody has seen to
     /// meanwhile.
     pub(crate) async fn after_report(&self, changed: &Changed) -> Result<(), EngineError> {
-        let State::Queued { reason, .. } = changed.after.state else {
-            return self.alarm(changed).await;
-        };
         self.alarm(changed).await?;
+        let State::Queued { reason, .. } = changed.after.state else {
+            return Ok(());
+        };
         let Some((found, states)) = self.standing_of(changed.after.id, reason).await? else {
             return Ok(());
         };

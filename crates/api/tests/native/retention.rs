@@ -47,13 +47,14 @@ async fn looked(stage: &Stage, gone: &Assignment) {
 async fn a_job_is_forgotten_so_long_after_its_end_with_log_saved_work_and_counts() {
     let stage = Stage::new().await;
     let old = ended(&stage, "old", 10).await;
+    std::fs::write(&old.session, "{}").unwrap();
     stage.clock.forward(5 * DAY);
     let young = ended(&stage, "young", 10).await;
     let waiting = stage.job("waiting").await;
 
     let stage = stage.keeping(A_WEEK, 3 * DAY).await;
     looked(&stage, &old).await;
-    assert!(!old.log.parent().unwrap().exists());
+    assert!(!old.session.exists() && !old.log.parent().unwrap().exists());
     assert_eq!(*stage.mirrors.forgotten.lock().unwrap(), [old.lease.job]);
     for path in ["history", "log", "deliveries"] {
         let path = format!("/jobs/{}/{path}", old.lease.job);
