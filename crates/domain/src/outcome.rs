@@ -57,7 +57,8 @@ pub enum Stop {
     Idle,
     /// It has cost more than it may.
     Budget,
-    /// It had said its result and was silent since, and its process stayed.
+    /// It had said its result and was silent since, and its process stayed; or ended with its
+    /// supervisor, so that nobody knows how.
     Stayed,
 }
 
@@ -107,6 +108,14 @@ pub struct RunSummary {
     pub result: Option<ResultSummary>,
     /// What the run used.
     pub usage: RunUsage,
+}
+
+impl RunSummary {
+    /// Whether it had said its result and no model has answered since. The same run again would be
+    /// paid for twice.
+    pub fn is_over(&self) -> bool {
+        self.result.is_some() && self.usage.messages.0.is_empty()
+    }
 }
 
 /// What a result event said.

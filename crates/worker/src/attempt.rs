@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use agent_domain::{
-    Assignment, Directive, Ending, Facts, Lease, Phase, Report, Resume, RunEnd, RunSummary, judge,
-    unkillable,
+    Assignment, Directive, Ending, Facts, Lease, Phase, Report, Resume, RunEnd, RunSummary, Stop,
+    judge, unkillable,
 };
 use agent_forge::Forge;
 use agent_git::{Git, Workspace};
@@ -237,8 +237,8 @@ impl Attempt<'_> {
         loop {
             match found {
                 Reconnected::Ended(end) => return Ok(end),
-                Reconnected::Lost(lost) => return Err(self.lost(&lost)),
-                Reconnected::NeverStarted => return Err(self.lost(&LostRun::default())),
+                Reconnected::Lost(lost) => return self.lost(lost),
+                Reconnected::NeverStarted => return self.lost(LostRun::default()),
                 Reconnected::Living(run) => match self.watch(run).await {
                     Ok(end) => return Ok(end),
                     Err(error) => {
@@ -281,18 +281,26 @@ impl Attempt<'_> {
         }
     }
 
-    fn lost(&mut self, lost: &LostRun) -> Halt {
+    /// What a run that was over counts for, although its supervisor could not say so any more.
+    fn lost(&mut self, lost: LostRun) -> Result<RunEnd, Halt> {
         self.learn(&lost.summary, None);
         if !lost.unkillable.is_empty() {
-            return unkillable(&lost.unkillable).into();
+            return Err(unkillable(&lost.unkillable).into());
         }
         if self.is_cancelled() {
-            return Ending::Cancelled.into();
+            return Err(Ending::Cancelled.into());
         }
-        Ending::Lost {
-            error: "the agent's supervisor died, and the agent with it".into(),
+        if lost.summary.is_over() {
+            self.journal
+                .say("The agent's supervisor died, but the agent had said its result");
+            return Ok(RunEnd {
+                stop: Some(Stop::Stayed),
+                summary: lost.summary,
+                ..RunEnd::default()
+            });
         }
-        .into()
+        let error = "the agent's supervisor died, and the agent with it".into();
+        Err(Ending::Lost { error }.into())
     }
 
     /// What a run has used is not on record before its attempt ends, so a server that delivers what

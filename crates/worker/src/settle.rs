@@ -123,14 +123,21 @@ async fn found(parts: &WorkerParts, holding: &Holding, surveyed: Option<&Surveye
         (Phase::Fetching | Phase::Preparing, _) | (_, Some(Surveyed::NeverStarted)) => {
             Found::Unstarted
         }
-        (_, Some(Surveyed::Lost { rebooted })) => Found::Lost {
-            seen: if *rebooted {
-                "the machine went down".to_owned()
-            } else {
-                "its supervisor was killed".to_owned()
-            },
-            facts: Box::new(learned(&parts.runner.said(&holding.log).await, None)),
-        },
+        (_, Some(Surveyed::Lost { rebooted })) => {
+            let said = parts.runner.said(&holding.log).await;
+            // After a power cut nobody knows which of its files have reached the disk.
+            if said.is_over() && !rebooted {
+                return Found::Kept;
+            }
+            Found::Lost {
+                seen: if *rebooted {
+                    "the machine went down".to_owned()
+                } else {
+                    "its supervisor was killed".to_owned()
+                },
+                facts: Box::new(learned(&said, None)),
+            }
+        }
         (Phase::Agent | Phase::Delivering, _) => Found::Kept,
     }
 }

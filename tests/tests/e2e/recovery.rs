@@ -337,6 +337,40 @@ fn a_killed_supervisor_takes_its_agent_along_and_the_job_runs_again() {
 }
 
 #[test]
+fn a_run_that_had_said_its_result_is_not_paid_for_again_when_its_supervisor_dies() {
+    for server_too in [false, true] {
+        let mut scene = scene();
+        let said = scene.server.dir().join("said");
+        let script = format!("write a.txt a\nresult ok\nmark {}\nhang", said.display());
+        let id = scene.server.submit(&scripted("over", &script)).unwrap();
+        assert!(wait_until(Duration::from_secs(60), || said.exists()));
+        let result = || {
+            scene
+                .server
+                .log(&id)
+                .unwrap()
+                .contains("\"total_cost_usd\"")
+        };
+        assert!(wait_until(Duration::from_secs(60), result));
+        let supervisor = supervisor_of(scene.server.dir());
+        if server_too {
+            scene.server.kill().unwrap();
+        }
+        signal(supervisor, Signal::KILL);
+        if server_too {
+            scene.server.start().unwrap();
+        }
+        let done = scene.server.wait(&id).unwrap();
+        assert_eq!(
+            (&done["status"], &done["attempt"], &done["costUsd"]),
+            (&json!("completed"), &json!(1), &json!(0.0125)),
+            "{done:#}"
+        );
+        assert_eq!(done["filesChanged"], 1);
+    }
+}
+
+#[test]
 fn a_job_whose_supervisor_dies_every_time_is_poison_and_says_what_was_seen() {
     let scene = scene();
     let id = scene

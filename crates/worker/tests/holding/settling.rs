@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use agent_domain::{Ending, Facts, Found, Phase, Reason, RunOptions, RunUsage, Usage, Usd};
+use agent_domain::{
+    Ending, Facts, Found, Phase, Reason, RunOptions, RunUsage, Share, Tokens, Usage, Usd,
+};
 use agent_runner::{Ground, Project, RunRequest};
 use agent_worker::Settlement;
 
@@ -112,7 +114,11 @@ async fn after_a_crash() -> Place {
     let own = std::process::id();
     leave(&place.attempt_dir(7, 1), &boot_id(), own, 1);
     let paid = r#"{"type":"result","subtype":"success","is_error":false,"total_cost_usd":0.25}"#;
-    let said = format!("2026-01-02T03:04:05.000000000Z stdout F {paid}\n");
+    // It went on after its result, so it is not over.
+    let more =
+        r#"{"type":"assistant","message":{"id":"m","model":"opus","usage":{"input_tokens":9}}}"#;
+    let at = "2026-01-02T03:04:05.000000000Z stdout F";
+    let said = format!("{at} {paid}\n{at} {more}\n");
     let log = place.assignment(7, 1).log;
     fs::create_dir_all(log.parent().unwrap()).unwrap();
     fs::write(log, said).unwrap();
@@ -135,13 +141,19 @@ async fn everything_that_was_held_is_settled_at_once_by_what_is_found_of_it() {
         requeued: 6,
     };
     assert_eq!(settlement, expected);
-    let lost = |seen: &str, dollars: Option<f64>| Found::Lost {
+    let lost = |seen: &str, usage: RunUsage| Found::Lost {
         seen: seen.into(),
         facts: Box::new(Facts {
-            usage: Some(paid(dollars)),
+            usage: Some(usage),
             ..Facts::default()
         }),
     };
+    let mut and_more = paid(Some(0.25));
+    let tokens = Tokens {
+        input: 9,
+        ..Tokens::default()
+    };
+    and_more.messages.add("opus", Share { tokens, cost: None });
     let mut found = settled(&place);
     found.sort_by_key(|(number, _)| *number);
     let found: Vec<Found> = found.into_iter().map(|(_, found)| found).collect();
@@ -152,8 +164,8 @@ async fn everything_that_was_held_is_settled_at_once_by_what_is_found_of_it() {
         Found::Unstarted,
         Found::Unstarted,
         Found::Kept,
-        lost("its supervisor was killed", Some(0.25)),
-        lost("the machine went down", None),
+        lost("its supervisor was killed", and_more),
+        lost("the machine went down", paid(None)),
         Found::Unstarted,
         Found::Kept,
     ];
