@@ -267,6 +267,7 @@ async fn a_job_is_shown_from_queued_to_completed() {
     expected["status"] = json!("running");
     expected["phase"] = json!("agent");
     expected["attempt"] = json!(1);
+    expected["credential"] = json!("default");
     expected["startedAt"] = json!(NOW);
     expected["worktreePath"] = json!("/w/acme/shop/x");
     expected["updatedAt"] = json!("2025-01-07T12:00:02.123Z");
@@ -455,6 +456,7 @@ async fn the_queue_shows_what_runs_what_waits_and_what_is_parked() {
         },
         "callbacks": {"failingEndpoints": 0},
         "claude": {"authenticated": false, "version": null, "checkedAt": null},
+        "credentials": [{"name": "default", "status": "ok", "limitedUntil": null}],
     });
     let mut found = stage.get("/health").await;
     let disk = found.as_object_mut().unwrap().remove("disk").unwrap();
