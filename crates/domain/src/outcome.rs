@@ -149,7 +149,8 @@ pub struct ResultSummary {
 /// Judges a run: `Ok` when the agent succeeded, else why it did not.
 ///
 /// Success takes an exit code of 0 and a last result that is no error, and that we did not end
-/// the run ourselves, save one that was done and only stayed. A run of which something lives on has not ended well, whatever it said.
+/// the run ourselves, save one that was done and only stayed. A run of which something lives on has
+/// not ended well, whatever it said.
 pub fn judge(end: &RunEnd) -> Result<(), Ending> {
     if !end.unkillable.is_empty() {
         return Err(unkillable(&end.unkillable));

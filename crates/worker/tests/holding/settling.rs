@@ -71,9 +71,6 @@ fn settled(place: &Place) -> Vec<(u8, Found)> {
         .collect()
 }
 
-/// Ten attempts as a crash leaves them: 1 and 2 have living agents; 3 was about to start one; 4 and
-/// 5 had not come that far; 6 has ended; 7 lost its supervisor, 8 its machine; 9 was never told what
-/// to start; 10 was being delivered.
 /// What a run tells that has cost so much.
 fn paid(dollars: Option<f64>) -> RunUsage {
     let total = dollars.and_then(Usd::from_dollars);
@@ -83,6 +80,9 @@ fn paid(dollars: Option<f64>) -> RunUsage {
     }
 }
 
+/// Ten attempts as a crash leaves them: 1 and 2 have living agents; 3 was about to start one; 4 and
+/// 5 had not come that far; 6 has ended; 7 lost its supervisor, 8 its machine; 9 was never told what
+/// to start; 10 was being delivered.
 async fn after_a_crash() -> Place {
     let script = "[ \"$(cat)\" = \"end at once\" ] && exit 3; touch $T/up-$$; \
                   while [ ! -e $T/go ]; do sleep 0.05; done; exit 3";
